@@ -1,0 +1,56 @@
+"""What an argument may be: each check returns the value or says in one line what is allowed.
+
+>>> number("rho", 2.0, above=0)
+2.0
+>>> number("rho", -1, above=0)
+Traceback (most recent call last):
+ValueError: rho must be a number > 0, got -1
+>>> one_of("angular", "cosin", ["cosine", "linear"])
+Traceback (most recent call last):
+ValueError: angular must be one of cosine, linear; got 'cosin', did you mean 'cosine'?
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class RequestError(Exception):
+    """The request was wrong, or data it needs are missing or corrupt: one line on stderr, exit code 2."""
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The word most like `word`, or None where nothing is close."""
+    matches = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """`, did you mean 'x'?`, or nothing where nothing is close."""
+    near = nearest(word, words)
+    return f", did you mean '{near}'?" if near else ""
+
+
+def one_of(name: str, value: Any, words: Iterable[str]) -> str:
+    words = list(words)
+    if value not in words:
+        raise ValueError(
+            f"{name} must be one of {', '.join(words)}; got {value!r}{did_you_mean(value, words)}"
+        )
+    return value
+
+
+def number(name: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> Any:
+    """A real number (int or float, not bool) within its bound; inf counts, nan does not."""
+    bound = f" > {above}" if above is not None else f" >= {at_least}" if at_least is not None else ""
+    real = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    if not real or (above is not None and value <= above) or (at_least is not None and value < at_least):
+        raise ValueError(f"{name} must be a number{bound}, got {value!r}")
+    return value
+
+
+def whole(name: str, value: Any, *, at_least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ValueError(f"{name} must be a whole number >= {at_least}, got {value!r}")
+    return value
