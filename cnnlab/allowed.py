@@ -32,11 +32,12 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     return f", did you mean '{near}'?" if near else ""
 
 
-def one_of(name: str, value: Any, words: Iterable[str]) -> str:
+def one_of(name: str, value: Any, words: Iterable[Any]) -> Any:
     words = list(words)
     if value not in words:
+        shown = [str(word) for word in words]
         raise ValueError(
-            f"{name} must be one of {', '.join(words)}; got {value!r}{did_you_mean(value, words)}"
+            f"{name} must be one of {', '.join(shown)}; got {value!r}{did_you_mean(value, shown)}"
         )
     return value
 
@@ -53,4 +54,16 @@ def number(name: str, value: Any, *, above: float | None = None, at_least: float
 def whole(name: str, value: Any, *, at_least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"{name} must be a whole number >= {at_least}, got {value!r}")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a word, got {value!r}")
+    return value
+
+
+def truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
     return value

@@ -1,4 +1,4 @@
-"""The folder is the registry: `conf/<group>/<word>.yaml` names a class and its knobs; here words become objects.
+"""The folder is the registry: `conf/<group>/<word>.yaml` names a class and its knobs; words become objects.
 
 >>> import cnnlab
 >>> cnnlab.available("activation")[:2]
@@ -13,7 +13,7 @@ import inspect
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cnnlab.allowed import did_you_mean
 
@@ -31,7 +31,7 @@ def available(group: str) -> list[str]:
 
 def node(group: str, word: str) -> dict[str, Any]:
     """The YAML behind a word as a plain dict: `_target_` and the knobs with their defaults."""
-    import yaml
+    from omegaconf import OmegaConf  # the parser of the command line: 1e-3 is a number to it, not to YAML 1.1
 
     path = CONF / group / f"{word}.yaml"
     if not path.is_file():
@@ -40,7 +40,7 @@ def node(group: str, word: str) -> dict[str, Any]:
             groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()]
             raise ValueError(f"no group {group!r}{did_you_mean(group, groups)}")
         raise ValueError(f"{group} has no {word!r}; there are {', '.join(words)}{did_you_mean(word, words)}")
-    return yaml.safe_load(path.read_text()) or {}
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
 
 
 def create(group: str, word: str, *args: Any, **overrides: Any) -> Any:

@@ -1,0 +1,219 @@
+"""Override lines -> configurations, as Hydra does it, with every mistake answered in one line, without torch.
+
+    lines -> overrides -> base (the chosen words) -> values on top -> judged -> Config
+
+Hydra composes the chosen words, once per tuple of words; the values are put on top of a copy. So a sweep's
+jobs cost milliseconds each, and what differs from the defaults is known without a second composition.
+"""
+
+import copy
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab.allowed import RequestError, did_you_mean, nearest
+from cnnlab.config import Config, default_words, flatten
+from cnnlab.judge import RESERVED, judge
+from cnnlab.registry import CONF
+from cnnlab.signature import signature
+
+ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
+
+
+class Composer:
+    """Turns override lines into configurations, as Hydra does, but says what is wrong in one line.
+
+    >>> config = Composer().one(["conv=decoupled_tanh", "ortho_weight=0.1"])
+    >>> config.choices["conv"], config.values, config.summary
+    ('decoupled_tanh', {'ortho_weight': 0.1}, 'conv=decoupled_tanh,ortho_weight=0.1')
+    """
+
+    def __init__(
+        self, config_dir: str | None = None, config_name: str = "config", config_path: str | None = None
+    ) -> None:
+        search_path = create_config_search_path(config_path or str(CONF))
+        if config_dir is not None:
+            if not Path(config_dir).is_dir():
+                raise RequestError(f"--config-dir {config_dir}: no such folder")
+            search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}")
+        self.config_name = config_name
+        self.loader = ConfigLoaderImpl(search_path)
+        self.groups = [group for group in self.loader.list_groups("") if group != "hydra"]
+        self.bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def one(self, lines: Iterable[str]) -> Config:
+        """The configuration of one run."""
+        overrides = self.parse(lines)
+        for override in overrides:
+            if override.is_sweep_override():
+                raise RequestError(f"{override.input_line}: several values make a sweep, which needs -m")
+        return self._config(overrides)
+
+    def sweep(self, lines: Iterable[str]) -> list[Config]:
+        """The configurations of a sweep's jobs, each of them judged."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+        try:
+            jobs = BasicSweeper.split_arguments(self.parse(lines), max_batch_size=None)[0]
+        except ERRORS as error:
+            raise RequestError(_first_line(error)) from error
+        return [self._config(self.parse(job)) for job in jobs]
+
+    def parse(self, lines: Iterable[str]) -> list[Override]:
+        # Hydra's `+key=` would add any key, known or not; here every key is judged, so the sign says nothing.
+        lines = [line.lstrip("+") for line in lines]
+        for line in lines:
+            if line.startswith("~"):
+                raise RequestError(f"{line}: keys can be changed, not deleted")
+            if "=" not in line:
+                raise RequestError(f"{line}: neither a verb nor KEY=VALUE")
+        try:
+            return OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
+        except ERRORS as error:
+            raise RequestError(_first_line(error)) from error
+
+    def for_hydra(self, lines: Iterable[str]) -> list[str]:
+        """The lines as Hydra must get them: `++` admits constructor arguments that a YAML does not list."""
+        return [
+            f"++{override.input_line}" if self._is_value(override) else str(override.input_line)
+            for override in self.parse(lines)
+        ]
+
+    def _is_value(self, override: Override) -> bool:
+        return override.key_or_group not in self.groups and not override.is_hydra_override()
+
+    def _config(self, overrides: list[Override]) -> Config:
+        config = self._composed(overrides)
+        if config.tree["ortho_weight"] != math.inf:
+            return config
+        # The limit of an ever larger weight is the constraint itself: the kernel is built orthogonal.
+        if config.choices["conv"] != "standard":
+            raise RequestError(
+                f"ortho_weight=inf: turns conv=standard into orthogonal; got conv={config.choices['conv']}"
+            )
+        others = [override for override in overrides if override.key_or_group != "conv"]
+        hard = self._composed([*others, *self.parse(["conv=orthogonal"])])
+        hard.tree["regularizer"]["orthogonality"] = 0
+        return Config(hard.tree, hard.choices, hard.values, config.overrides)
+
+    def _composed(self, overrides: list[Override]) -> Config:
+        base = self._base(tuple(self._word(o) for o in overrides if not self._is_value(o)))
+        chosen = base.hydra.runtime.choices
+        choices = {
+            group: str(chosen[group])
+            for group in default_words() | dict.fromkeys(self.groups)
+            if chosen.get(group)
+        }
+        cfg = copy.deepcopy(base)
+        for override in filter(self._is_value, overrides):
+            self._apply(override, cfg, choices)
+        tree = _resolved(cfg, choices)
+        before, after = _flat(base), _flat(cfg)
+        missing = object()
+        values = {
+            key: value
+            for key, value in flatten(tree).items()
+            if before.get(key, missing) != after.get(key, missing)
+        }
+        config = Config(tree, choices, values, [str(override.input_line) for override in overrides])
+        judge(config)
+        return config
+
+    def _word(self, override: Override) -> str:
+        """The line that chooses a word (or sets a hydra key), judged."""
+        line, group = str(override.input_line), override.key_or_group
+        if override.is_hydra_override():
+            return line
+        word, words = override.value(), self.loader.get_group_options(group)
+        if override.package is not None or not (isinstance(word, str) or (word is None and group == "experiment")):
+            raise RequestError(f"{line}: must be {group}=WORD, with a word of {', '.join(words)}")
+        if word not in words:
+            near = did_you_mean(str(word), words)
+            raise RequestError(f"{line}: no such {group}{near or '; there are ' + ', '.join(words)}")
+        return line
+
+    def _base(self, lines: tuple[str, ...]) -> DictConfig:
+        if lines not in self.bases:
+            try:
+                self.bases[lines] = self.loader.load_configuration(self.config_name, list(lines), RunMode.RUN)
+            except ERRORS as error:
+                raise RequestError(_first_line(error)) from error
+        return self.bases[lines]
+
+    def _apply(self, override: Override, cfg: DictConfig, choices: dict[str, str]) -> None:
+        key, line = override.key_or_group, str(override.input_line)
+        if key in RESERVED:
+            raise RequestError(f"{line}: {RESERVED[key]}")
+        group, _, knob = key.partition(".")
+        if key not in self._keys(cfg) and not (group in choices and _takes(cfg[group].get("_target_"), knob)):
+            raise RequestError(self._unknown(key, line, cfg, choices))
+        try:
+            OmegaConf.update(cfg, key, override.value(), merge=True, force_add=True)
+        except ERRORS as error:
+            raise RequestError(f"{line}: {_first_line(error)}") from error
+
+    def _unknown(self, key: str, line: str, cfg: DictConfig, choices: dict[str, str]) -> str:
+        """What to say of a key that does not exist: who has it, or the nearest key that does exist."""
+        group, _, knob = key.partition(".")
+        if group in choices:
+            line = f"{group}={choices[group]} {line}"
+            owners = [
+                word for word in self.loader.get_group_options(group) if knob in self._node(group, word)
+            ]
+            if owners:
+                return f"{line}: {choices[group]} has no {knob}; it belongs to {', '.join(owners)}"
+        keys = [known for known in self._keys(cfg) if not known.endswith("_target_") and known not in choices]
+        if group in choices and (takes := signature(cfg[group].get("_target_"))) is not None:
+            keys += [f"{group}.{parameter}" for parameter in takes.parameters]
+        leaves = {known.rpartition(".")[2]: known for known in reversed(keys)}
+        near = nearest(key, keys) or leaves.get(nearest(key.rpartition(".")[2], leaves) or "")
+        return f"{line}: no such key" + (f", did you mean '{near}'?" if near else "")
+
+    def _keys(self, cfg: DictConfig) -> list[str]:
+        return [key for key in [*map(str, cfg), *_flat(cfg)] if key.partition(".")[0] != "hydra"]
+
+    def _node(self, group: str, word: str) -> Any:
+        loaded = self.loader.repository.load_config(f"{group}/{word}")
+        return loaded.config if loaded is not None else {}
+
+
+def _takes(target: Any, knob: str) -> bool:
+    """Whether the constructor a node names has this argument, though its YAML does not list it."""
+    found = signature(target) if isinstance(target, str) else None
+    return found is not None and (knob in found.parameters or found.accepts_any) and "." not in knob
+
+
+def _flat(cfg: DictConfig) -> dict[str, Any]:
+    """Dotted keys and values, interpolations as they are written."""
+    return flatten(cast(dict[str, Any], OmegaConf.to_container(cfg)))
+
+
+def _resolved(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key in filter(lambda key: key != "hydra", cfg):
+        try:
+            node = OmegaConf.select(cfg, str(key), throw_on_missing=True)
+            is_node = OmegaConf.is_config(node)
+            tree[str(key)] = (
+                OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
+            )
+        except OmegaConfBaseException as error:
+            choice = f"{key}={choices[key]} " if key in choices else ""
+            raise RequestError(f"{choice}{error.full_key or key}: {_first_line(error)}") from error
+    return tree
+
+
+def _first_line(error: BaseException) -> str:
+    """What Hydra or OmegaConf found wrong, without its advice on how to add the key after all."""
+    cause = error.__cause__ if not str(error).strip() and error.__cause__ else error
+    return " ".join(str(cause).split("\n")[0].split()) or type(cause).__name__

@@ -1,0 +1,86 @@
+"""A run's folder: opened once, locked against a second process, kept whole whatever kills the first."""
+
+import fcntl
+import logging
+import shutil
+from typing import IO
+
+from omegaconf import OmegaConf
+
+from cnnlab.allowed import RequestError
+from cnnlab.config import Config
+from cnnlab.result import Result
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def finished(config: Config) -> Result | None:
+    """The result of this very configuration where it is done and not to be run afresh; needs no torch."""
+    result = Result.read(config.folder) if config.tree["resume"] else None
+    return result if result is not None and result.status == "done" else None
+
+
+class RunFolder:
+    """Context that holds `<output_dir>/<name>/<summary>-<id>/` and its lock.
+
+    With `resume=false` a folder that exists is kept aside as `<...>.1`, `<...>.2`, and a new one begun.
+
+    Raises:
+        RequestError: the folder cannot be written, or another process is training this very run.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.path = config.folder
+        self.checkpoints = self.path / "checkpoints"
+        self.lock: IO[str] | None = None
+
+    def __enter__(self) -> "RunFolder":
+        try:
+            self._open()
+        except OSError as error:
+            self._close()
+            raise RequestError(f"output_dir={self.config.tree['output_dir']}: {error.strerror}") from error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if not (self.path / "result.json").exists():  # refused before it began
+            shutil.rmtree(self.path)
+        self._close()
+
+    def _open(self) -> None:
+        self._take_lock()
+        if not self.config.tree["resume"] and (self.path / "result.json").exists():
+            number = 1
+            while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+                number += 1
+            self.path.rename(aside)  # with its lock, which we hold until the new one is ours
+            self._take_lock()
+        self.checkpoints.mkdir(exist_ok=True)
+        OmegaConf.save(OmegaConf.create(self.config.tree), self.path / "config.yaml")
+        self.log = logging.FileHandler(self.path / "log.txt")
+        self.log.setFormatter(logging.Formatter(LOG_FORMAT))
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(self.log)
+
+    def _take_lock(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise RequestError(f"{self.path}: another process is training this run") from None
+        self.lock = lock
+
+    def _close(self) -> None:
+        if hasattr(self, "log"):
+            for name in LOGGERS:
+                logging.getLogger(name).removeHandler(self.log)
+            self.log.close()
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
+
+
+LOGGERS = ("cnnlab", "pytorch_lightning", "py.warnings")  # what of the process goes to log.txt

@@ -1,0 +1,58 @@
+"""What keys may be: judged on the composed configuration, before torch is imported."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from cnnlab.allowed import RequestError, number, one_of, text, truth, whole
+from cnnlab.config import Config, flatten, shown
+from cnnlab.registry import TRUSTED, is_trusted
+
+# What a key may be, where no constructor of ours says so.
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "name": text,
+    "seed": functools.partial(whole, at_least=0),
+    "epochs": functools.partial(whole, at_least=1),
+    "batch_size": functools.partial(whole, at_least=1),
+    "ortho_weight": functools.partial(number, at_least=0),
+    "threads": lambda key, value: value is None or whole(key, value, at_least=1),
+    "output_dir": text,
+    "resume": truth,
+    "trusted": lambda key, value: [
+        text(key, item) for item in (value if isinstance(value, list) else [value])
+    ],
+    "optimizer.lr": functools.partial(number, above=0),
+    "dataset.split_seed": functools.partial(whole, at_least=0),
+    "trainer.devices": functools.partial(one_of, words=[1]),
+}
+
+# Trainer arguments that cnnlab sets itself, and what to say instead.
+RESERVED = {
+    "trainer.max_epochs": "epochs=N says how long to train",
+    "trainer.logger": "logger=WORD says where to log",
+    "trainer.default_root_dir": "output_dir=DIR says where runs are kept",
+    "trainer.callbacks": "cnnlab sets the callbacks",
+    "trainer.enable_checkpointing": "every run keeps checkpoints/{last,best}.ckpt",
+}
+
+
+def judge(config: Config) -> None:
+    """Refuse what no run could be made of, before torch is imported."""
+    flat = flatten(config.tree)
+    for key, check in CHECKS.items():
+        if key not in flat:
+            continue
+        try:
+            check(key, flat[key])
+        except ValueError as error:
+            group, _, knob = key.partition(".")
+            says = config.says(group, knob) if knob else f"{key}={shown(flat[key])}"
+            raise RequestError(f"{says}: {str(error).removeprefix(key + ' ')}") from error
+    trusted = config.tree["trusted"]
+    for key, target in flat.items():
+        if key.endswith("._target_") and not is_trusted(str(target), trusted):
+            group, _, knob = key.partition(".")
+            allowed = ", ".join((*TRUSTED, *trusted))
+            raise RequestError(
+                f"{config.says(group, knob)}: must be a class of {allowed}; trusted=[PACKAGE] adds to these"
+            )

@@ -1,0 +1,76 @@
+"""A run's result: one JSON, written atomically. It is the truth; every dashboard mirrors it."""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cnnlab.config import is_essential
+
+
+@dataclass
+class Result:
+    """What a run was, how it went and what came out.
+
+    In `metrics`, `val/*` and `test/*` are those of the best epoch, `train/*` and `ortho/*` of the last; all
+    but the keys under `time/` are deterministic. Accuracies are fractions.
+    """
+
+    id: str
+    name: str
+    status: str = "running"  # running, done, failed or interrupted
+    choices: dict[str, str] = field(default_factory=dict)  # group -> word
+    values: dict[str, Any] = field(default_factory=dict)  # dotted key -> value other than the default
+    overrides: list[str] = field(default_factory=list)
+    seed: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_epoch: int | None = None  # counted from 1
+    epochs_done: int = 0
+    params: int = 0
+    macs: int = 0  # of the network for one image
+    wall_s: float = 0.0
+    images_per_s: float | None = None  # training images over the wall time of training batches alone
+    peak_memory_mb: float | None = None
+    device: str = ""
+    precision: str = ""
+    threads: int | None = None
+    git: str | None = None  # commit of cnnlab's sources, with "+" where they differ from it
+    versions: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)  # class -> hash of its source file
+    started: str = ""  # UTC
+    finished: str | None = None
+    error: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Under its final name there is always a whole file."""
+        part = folder / "result.json.tmp"
+        part.write_text(json.dumps(_named(asdict(self)), indent=2) + "\n")
+        os.replace(part, folder / "result.json")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Result | None":
+        """The result in a run's folder; None where there is none or where it is not a result."""
+        try:
+            content = json.loads((folder / "result.json").read_text())
+            known = {key: content[key] for key in content.keys() & {f.name for f in fields(cls)}}
+            metrics = {key: float(value) for key, value in known.get("metrics", {}).items()}
+            return cls(**(known | {"metrics": metrics}))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    @property
+    def variant(self) -> str:
+        """What replicates share: choices and values but for the seed."""
+        shared = {key: value for key, value in (self.choices | self.values).items() if is_essential(key)}
+        return json.dumps(_named({k: v for k, v in shared.items() if k != "seed"}), sort_keys=True)
+
+
+def _named(value: Any) -> Any:
+    """JSON has no inf and nan: they are written as the strings "inf", "-inf" and "nan"."""
+    if isinstance(value, dict):
+        return {key: _named(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

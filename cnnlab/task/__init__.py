@@ -1,0 +1,1 @@
+"""LightningModules: what is optimised and what is measured. One file per task."""

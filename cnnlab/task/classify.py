@@ -1,0 +1,114 @@
+"""Classification: scores, loss plus penalties, accuracy."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from cnnlab import conv
+from cnnlab.regularizer import Penalties
+
+Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) in the data set's own scale, labels (N,)
+
+
+class Classify(pl.LightningModule):
+    """Classify images by a network: augmentation (training only) -> preprocessing -> net -> loss + penalties.
+
+    The module is whole: it takes images as the data set has them (uint8, or float of the same scale), so that
+    anyone's Trainer can fit, test and predict with it. `train/loss` and `val/loss` are the loss without
+    penalties, so that runs of different regularisation can be compared.
+
+    Shape: (N, C, H, W) -> scores (N, classes).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        loss: nn.Module,
+        regularizer: Penalties,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        preprocessing: nn.Module,
+        augmentation: nn.Module,
+    ) -> None:
+        super().__init__()
+        # Plain containers only: a checkpoint must load with weights_only=True.
+        self.save_hyperparameters({"input_shape": list(input_shape), "classes": classes}, logger=False)
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss, self.regularizer = loss, regularizer
+        self.preprocessing, self.augmentation = preprocessing, augmentation
+        self.optimizer, self.schedule = optimizer, schedule
+        self.convs = conv.layers(net)
+        self.steps_per_epoch: int | None = None  # set where known; else the Trainer is asked
+        self.sums: dict[str, Tensor] = {}  # stage -> (loss * n, correct, n), kept on the device
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(self.preprocessing(images).contiguous(memory_format=torch.channels_last))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels = batch
+        return self._measure("train", self.augmentation(images), labels) + self.regularizer(self.net)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._measure("val", *batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._measure("test", *batch)
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Scores (N, classes)."""
+        return self(batch if isinstance(batch, Tensor) else batch[0])
+
+    def _measure(self, stage: str, images: Tensor, labels: Tensor) -> Tensor:
+        """The batch's mean loss; its sums are added up on the device, so that no step waits for it."""
+        scores = self(images)
+        loss = self.loss(scores, labels)
+        with torch.no_grad():
+            count = torch.full_like(loss, len(labels))
+            sums = torch.stack([loss * count, (scores.argmax(1) == labels).sum().to(loss), count])
+            self.sums[stage] = self.sums[stage].to(sums) + sums if stage in self.sums else sums
+        return loss
+
+    def means(self, stage: str) -> dict[str, Tensor]:
+        """The stage's mean loss and accuracy since its last call."""
+        loss, correct, count = self.sums.pop(stage)
+        return {f"{stage}/loss": loss / count, f"{stage}/accuracy": correct / count}
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict(self.means("train") | self.constraints())
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.means("val"), prog_bar=True)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.means("test"))
+
+    @torch.no_grad()
+    def constraints(self) -> dict[str, Tensor]:
+        """The orthogonality loss, unweighted, and how far the convolutions are from what they promise."""
+        metrics = {"ortho/loss": self.regularizer.orthogonality_of(self.net)}
+        floor = self.regularizer.orthogonality_floor_of(self.net)
+        if floor > 0:
+            metrics["ortho/floor"] = torch.as_tensor(floor)
+        violations = [layer.violation() for layer in self.convs.values() if hasattr(layer, "violation")]
+        if violations:
+            metrics["conv/violation"] = torch.stack([torch.as_tensor(v) for v in violations]).max()
+        return metrics
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        epochs = self.trainer.max_epochs or 1
+        steps = self.steps_per_epoch or max(1, int(self.trainer.estimated_stepping_batches) // epochs)
+        schedule = self.schedule(optimizer, epochs=epochs, steps_per_epoch=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sums"] = {stage: sums.tolist() for stage, sums in self.sums.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.sums = {stage: torch.tensor(sums) for stage, sums in checkpoint.get("sums", {}).items()}

@@ -1,0 +1,135 @@
+"""A whole run on one page: config -> data . model . task -> trainer -> result."""
+
+import logging
+import resource
+from datetime import UTC, datetime
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from cnnlab import cost, provenance
+from cnnlab.build import build_data, build_task, refusals
+from cnnlab.checkpoint import LastAndBest
+from cnnlab.config import Config
+from cnnlab.data.images import ImageData
+from cnnlab.folder import RunFolder, finished
+from cnnlab.history import History
+from cnnlab.monitor.filters import filter_images
+from cnnlab.monitor.nonfinite import where_it_began
+from cnnlab.randomness import StepSeed
+from cnnlab.recorder import NonFiniteLoss, Recorder
+from cnnlab.registry import factory
+from cnnlab.result import Result
+from cnnlab.signals import Interrupted, Signals
+from cnnlab.task.classify import Classify
+from cnnlab.trainer import THREADS, build_trainer, steps_per_epoch
+
+log: logging.Logger = logging.getLogger("cnnlab")
+
+
+def train(config: Config) -> Result:
+    """Train, test and record one run; the same configuration again resumes it, or returns its result.
+
+    What goes wrong in training is recorded, not raised: the result's `status` and `error` tell.
+
+    Raises:
+        RequestError: data or arguments are wrong; nothing was written.
+        Interrupted: a signal came; the run is checkpointed and resumes where it stopped.
+    """
+    tree = config.tree
+    before = Result.read(config.folder) if tree["resume"] else None
+    # A resumed run keeps its threads: another count would change bits.
+    threads = (before and before.threads) or tree["threads"] or THREADS
+    torch.set_num_threads(threads)
+    data = build_data(config)
+    task = build_task(config, data)
+    path, started = config.folder, before.started if before else _now()
+    history = History(path / "history.csv")
+    recorder, signals = Recorder(history), Signals()
+    checkpoints = LastAndBest(path / "checkpoints", recorder, signals)
+    trainer = build_trainer(config, [StepSeed(tree["seed"]), recorder, checkpoints])
+    task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
+    result = Result(
+        id=config.id,
+        name=tree["name"],
+        choices=config.choices,
+        values=config.values,
+        overrides=config.overrides,
+        seed=tree["seed"],
+        params=cost.parameters(task.net),
+        macs=cost.macs(task.net, data.input_shape),
+        device=str(trainer.strategy.root_device),
+        precision=trainer.precision,
+        threads=threads,
+        started=started,
+        **provenance.of(config),
+    )
+
+    with RunFolder(config), signals:
+        if (done := finished(config)) is not None:
+            return done
+        resumed_at = checkpoints.step_of_last()
+        history.cut(after=-1 if resumed_at is None else resumed_at)
+        recorder.logger = _logger(config, history)
+        result.write(path)
+        exit_code = 1
+        try:
+            trainer.fit(
+                task, data, ckpt_path=None if resumed_at is None else checkpoints.last, weights_only=True
+            )
+            signals.check()
+            result.metrics = recorder.epoch | _evaluate(trainer, task, data, checkpoints)
+            signals.check()
+            result.status, exit_code = "done", 0
+        except Interrupted as interrupted:
+            result.status, result.error, exit_code = "interrupted", str(interrupted), interrupted.exit_code
+            raise
+        except Exception as error:
+            result.status, result.error = "failed", f"{type(error).__name__}: {error}"
+            if isinstance(error, NonFiniteLoss):
+                result.error = f"{error}; {where_it_began(config, data, checkpoints.last, error.step)}"
+            log.debug("the run failed", exc_info=error)
+        finally:
+            result.metrics = result.metrics or recorder.epoch
+            result.best_epoch, result.epochs_done = checkpoints.best_epoch, trainer.current_epoch
+            result.images_per_s = recorder.images / recorder.seconds if recorder.seconds else None
+            result.peak_memory_mb = _peak_memory_mb(trainer.strategy.root_device)
+            result.wall_s, result.finished = checkpoints.wall_s, _now()
+            result.write(path)
+            if recorder.logger is not None:
+                recorder.logger.conclude(result.metrics, exit_code, filter_images(task.net))
+    return result
+
+
+def _evaluate(
+    trainer: pl.Trainer, task: Classify, data: ImageData, checkpoints: LastAndBest
+) -> dict[str, float]:
+    """Metrics of the best weights: on validation as recorded, on the test set for the first and only time."""
+    best = torch.load(checkpoints.best, map_location="cpu", weights_only=True)
+    task.load_state_dict(best["state_dict"])
+    metrics = checkpoints.best_metrics or dict(*trainer.validate(task, data, verbose=False))
+    return metrics | dict(*trainer.test(task, data, verbose=False))
+
+
+def _logger(config: Config, history: History) -> Any:
+    with refusals(config, "logger"):
+        return factory(config.tree["logger"], config.tree["trusted"])(
+            folder=config.folder,
+            run_id=config.id,
+            name=config.tree["name"],
+            summary=config.summary,
+            tags=[f"{group}={word}" for group, word in config.choices.items()],
+            config=config.tree,
+            history=history.rows(),
+        )
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of the process, on Linux in kB
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,46 @@
+"""Functions run in processes of their own, forked from a server that has torch and Lightning imported."""
+
+import multiprocessing
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["cnnlab.train"])
+
+
+class Ended(Exception):
+    """The process ended without an answer; its exit code (-9: killed)."""
+
+    def __init__(self, exitcode: int | None) -> None:
+        super().__init__(f"exit code {exitcode}")
+        self.exitcode = exitcode
+
+
+def run(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What function returns in a fresh process; raises Ended if that dies, RuntimeError with its traceback."""
+    ours, theirs = SERVER.Pipe(duplex=False)
+    process = SERVER.Process(target=_answer, args=(theirs, function, arguments))
+    process.start()
+    theirs.close()
+    try:
+        answer, error = ours.recv()
+    except EOFError:
+        process.join()
+        raise Ended(process.exitcode) from None
+    finally:
+        ours.close()
+    process.join()
+    if error:
+        raise RuntimeError(error)
+    return answer
+
+
+def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        answer = function(*arguments), None
+    except Exception:
+        answer = None, traceback.format_exc()
+    pipe.send(answer)
+    pipe.close()

@@ -1,0 +1,206 @@
+"""The command line as its users meet it: mistakes, help, listing, completion, their own YAML."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cnnlab.__main__ import command
+
+# Mistake -> what the line must begin with, and what it must contain.
+MISTAKES = {
+    "ortho_weight=-1": ("ortho_weight=-1: ", ">= 0"),
+    "ortho_weight=nan": ("ortho_weight=nan: ", ">= 0"),
+    "epochs=0": ("epochs=0: ", ">= 1"),
+    "epochs=1.5": ("epochs=1.5: ", "whole number"),
+    "batch_size=many": ("batch_size=many: ", "whole number >= 1"),
+    "seed=null": ("seed=null: ", "whole number >= 0"),
+    "threads=0": ("threads=0: ", ">= 1"),
+    "resume=3": ("resume=3: ", "true or false"),
+    "name=": ("name=: ", "word"),
+    "trusted=3": ("trusted=3: ", "word"),
+    "optimizer.lr=-3": ("optimizer=adam optimizer.lr=-3: ", "> 0"),
+    "optimizer.lr=${nope}": ("optimizer=adam optimizer.lr", "nope"),
+    "dataset.split_seed=-1": ("dataset=digits dataset.split_seed=-1: ", ">= 0"),
+    "trainer.devices=2": ("trainer=auto trainer.devices=2: ", "1"),
+    "trainer.max_epochs=3": ("trainer.max_epochs=3: ", "epochs"),
+    "trainer.max_stepz=3": ("trainer=auto trainer.max_stepz=3: ", "'trainer.max_steps'"),
+    "conv._target_=os.system": ("conv=standard conv._target_=os.system: ", "trusted"),
+    "conv._target_=builtins.eval": ("conv=standard conv._target_=builtins.eval: ", "trusted"),
+    "conv=decoupled_tan": ("conv=decoupled_tan: ", "'decoupled_tanh'"),
+    "conv.rho=1": ("conv=standard conv.rho=1: ", "decoupled_tanh"),
+    "conv=null": ("conv=null: ", "conv=WORD"),
+    "conv=[standard]": ("conv=[standard]: ", "conv=WORD"),
+    "conv@x=standard": ("conv@x=standard: ", "conv=WORD"),
+    "model={a:1}": ("model={a:1}: ", "model=WORD"),
+    "epoch=3": ("epoch=3: ", "'epochs'"),
+    "lr=0.1": ("lr=0.1: ", "'optimizer.lr'"),
+    "+foo=1": ("foo=1: ", "no such key"),
+    "~conv": ("~conv: ", "not deleted"),
+    "lst": ("lst: ", "'list'"),
+    "epochs=1,2": ("epochs=1,2: ", "-m"),
+    "--config-dir=/nope": ("--config-dir /nope: ", "no such folder"),
+    "--foo": ("", "--foo"),
+    "--cfg=foo": ("", "'job'"),
+    "hydra.foo=1": ("", "hydra.foo"),
+    "optimizer.betas=[1": ("", "[1"),
+    "ortho_weight=inf conv=decoupled_tanh": ("ortho_weight=inf: ", "conv=decoupled_tanh"),
+    "-m seed=0,x": ("seed=x: ", "whole number"),
+    "-m conv=standard,nope": ("conv=nope: ", "no such conv"),
+    "-m conv=standard conv.rho=1,2": ("conv=standard conv.rho=1: ", "no rho"),
+    "list optimiser": ("list optimiser: ", "'optimizer'"),
+    # What only a constructor knows:
+    "conv=decoupled_tanh conv.rho=-1": ("conv=decoupled_tanh conv.rho=-1: ", "> 0"),
+    "conv=decoupled_tanh conv.rho=abc": ("conv=decoupled_tanh conv.rho=abc: ", "> 0"),
+    "conv=decoupled_tanh conv.angular=cosin": ("conv=decoupled_tanh conv.angular=cosin: ", "'cosine'"),
+    "conv=orthogonal conv.bias_row=firs": ("conv=orthogonal conv.bias_row=firs: ", "'first'"),
+    "conv.groups=3": ("conv=standard conv.groups=3: ", "divisible"),
+    "optimizer.weight_decay=-1": ("optimizer=adam optimizer.weight_decay=-1: ", "-1"),
+    "model.filters=[0]": ("model=convnet model.filters=[0]: ", ">= 1"),
+    "model.filters=3": ("model=convnet model.filters=3: ", "list"),
+    "model=singla": ("model=singla: ", "10x10"),
+    "activation=maxout activation.k=5": ("activation=maxout activation.k=5: ", "5"),
+    "regularizer.l2=-1": ("regularizer=penalties regularizer.l2=-1: ", ">= 0"),
+    "regularizer.orthogonality=inf": ("regularizer=penalties regularizer.orthogonality=inf: ", "finite"),
+    "schedule=step schedule.gamma=0": ("schedule=step schedule.gamma=0: ", "> 0"),
+    "dataset=fashion_mnist dataset.root=/nope": ("dataset=fashion_mnist dataset.root=/nope: ", "/nope"),
+    "dataset=hub": ("dataset=hub dataset.path=null: ", "folder"),
+    "trainer=gpu": ("trainer=gpu", "gpu"),
+    "trainer.precision=17": ("trainer=auto trainer.precision=17: ", "17"),
+    "loss.label_smoothing=2": ("loss=cross_entropy loss.label_smoothing=2: ", "0 to 1"),
+    "output_dir=/dev/null/x": ("output_dir=/dev/null/x: ", ""),
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_gets_one_line_and_exit_code_2(line, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    start, content = MISTAKES[line]
+    arguments = line.split(" ")
+    assert command(arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(start), err
+    assert content in err
+    assert err.count("\n") == 1 and "Traceback" not in err
+    assert out == ""
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [], "a refused request leaves nothing behind"
+
+
+def cli(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "cnnlab", *arguments], capture_output=True, text=True, timeout=120, **kwargs
+    )
+
+
+def seconds(*arguments: str) -> float:
+    """The quickest of three: the machine may be busy with other tests."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        cli(*arguments)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def test_help_comes_at_once():
+    assert seconds("--help") < 0.5
+
+
+def test_a_mistyped_word_is_answered_at_once():
+    assert seconds("conv=decoupled_tan") < 0.8
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "conv"], ["--cfg", "job"], ["conv=nope"]])
+def test_torch_is_not_imported_before_a_run(arguments):
+    code = (
+        "import sys; from cnnlab.__main__ import command;"
+        f"command({arguments!r}); sys.exit(bool({{'torch', 'pytorch_lightning', 'wandb'}} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_help_fits_a_terminal_of_80_columns():
+    shown = cli("--help").stdout
+    assert "conv=decoupled_tanh" in shown and "ortho_weight" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_version_is_cnnlabs():
+    import cnnlab
+
+    assert cli("--version").stdout == f"cnnlab {cnnlab.__version__}\n"
+
+
+def test_cfg_job_prints_the_configuration_with_extra_arguments():
+    done = cli("conv=decoupled_tanh", "conv.rho=2", "trainer.max_steps=3", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "rho: 2\n" in done.stdout and "max_steps: 3\n" in done.stdout
+
+
+@pytest.mark.parametrize("line", ["cnnlab conv=decoupled_ta", "cnnlab train conv=decoupled_ta"])
+def test_completion_knows_words_with_and_without_a_verb(line):
+    shown = cli("-sc", "query=bash", env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}).stdout
+    assert shown.split() == ["conv=decoupled_tanh"]
+
+
+def test_completion_can_be_installed():
+    assert "complete -o nospace" in cli("-sc", "install=bash").stdout
+
+
+MINE = """
+import torch
+
+
+class MyConv2d(torch.nn.Conv2d):
+    '''Conv2d scaled by a knob.'''
+
+    def __init__(self, *args, scale: float = 1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        if scale <= 0:
+            raise ValueError(f"scale must be > 0, got {scale}")
+        self.scale = scale
+
+    def forward(self, input):
+        return super().forward(input) * self.scale
+"""
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """A user's package and YAML folder."""
+    (tmp_path / "theirs.py").write_text(MINE)
+    (tmp_path / "yaml" / "conv").mkdir(parents=True)
+    (tmp_path / "yaml" / "conv" / "mine.yaml").write_text("_target_: theirs.MyConv2d\nscale: 2.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_users_own_class_and_yaml_train_once_trusted(own_folder):
+    line = ["--config-dir", "yaml", "conv=mine", "logger=none", "epochs=1", "trainer.max_steps=2"]
+    refused = cli(*line)
+    assert refused.returncode == 2 and refused.stderr.startswith("conv=mine conv._target_=theirs.MyConv2d: ")
+    assert refused.stderr.count("\n") == 1
+    wrong = cli(*line, "trusted=[theirs]", "conv.scale=-1")
+    assert wrong.returncode == 2 and wrong.stderr == "conv=mine conv.scale=-1: must be > 0, got -1\n"
+    done = cli(*line, "trusted=[theirs]")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(next(Path("outputs").rglob("result.json")).read_text())
+    assert result["choices"]["conv"] == "mine" and "theirs.MyConv2d" in result["sources"]
+
+
+def test_list_shows_a_users_own_words(own_folder):
+    shown = cli("list", "conv", "--config-dir", "yaml").stdout
+    assert "mine" in shown and "Conv2d scaled by a knob." in shown and "scale=2.0" in shown
+
+
+def test_a_closed_pipe_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m cnnlab list conv | head -c 1", shell=True, capture_output=True, text=True
+    )
+    assert done.stderr == ""
