@@ -1,0 +1,6 @@
+"""Images in memory: sources (one file per format), the data module, batches, preprocessing, augmentation.
+
+A source is any class whose constructor takes the knobs of its YAML, whose `load()` returns `(train, test)`,
+each `(images, labels)`: uint8 (N, C, H, W) and int64 (N,), as tensors or numpy arrays, `test` or None; after
+it `class_names` lists the classes. Nothing else is asked of it.
+"""

@@ -1,0 +1,24 @@
+"""The handwritten digits that scikit-learn carries inside its package: real data without a download."""
+
+import torch
+
+
+class Digits:
+    """Handwritten digits, 1797 images of 8x8, one channel, values 0..16; no test set of their own.
+
+    Source: Alpaydin & Kaynak 1998, the test part of UCI's Optical Recognition of Handwritten Digits.
+    Shape: images (1797, 1, 8, 8), labels (1797,).
+
+    >>> (images, labels), test = Digits().load()
+    >>> images.shape, images.max().item(), labels[:5].tolist(), test
+    (torch.Size([1797, 1, 8, 8]), 16, [0, 1, 2, 3, 4], None)
+    """
+
+    class_names = tuple("0123456789")
+
+    def load(self) -> tuple[tuple[torch.Tensor, torch.Tensor], None]:
+        from sklearn.datasets import load_digits  # a second to import: only for who asks for digits
+
+        digits = load_digits()
+        images = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)  # (N, 8, 8) -> (N, 1, 8, 8)
+        return (images, torch.from_numpy(digits.target).long()), None

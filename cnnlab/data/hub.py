@@ -1,0 +1,138 @@
+"""Image classification data in the layout of Hugging Face's hub: parquet files of images and labels."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnnlab.allowed import one_of, whole
+from cnnlab.data.decode import decode
+
+# `train-00000-of-00002.parquet`, `data/test.parquet`, `validation/0000.parquet`
+SPLIT = re.compile(r"(?:data/)?(train|test|validation)(?![a-z])(?:.*-of-(\d+))?")
+
+Examples = tuple[torch.Tensor, torch.Tensor]
+
+
+class Hub:
+    """Any image classification data in Hugging Face's layout, from parquet files.
+
+    The files train-*, test-* and validation-* lie in the folder `path`, in its subfolder data, or in
+    subfolders named train, test and validation. Where there is no test file the validation files are the test
+    set; else they are not used, for validation is always drawn from train. Images stay one channel if all are
+    grayscale, else all become RGB; `size` resizes each to a square of that side (bilinear, aspect not kept).
+
+    Shape: images uint8 (N, 1 or 3, H, W), labels int64 (N,).
+    Raises: FileNotFoundError where files are missing; ValueError where one is corrupt, where it is not clear
+        which columns are meant, or where images differ in size and `size` is not given.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        size: int | None = None,
+    ) -> None:
+        if path is None:
+            raise ValueError("path must be a folder of parquet files, got None")
+        self.path = Path(path).expanduser()
+        self.image_column, self.label_column = image_column, label_column
+        self.size = size if size is None else whole("size", size, at_least=1)
+        self.class_names: list[str] = []
+
+    def load(self) -> tuple[Examples, Examples | None]:
+        self.class_names = []
+        files = split_files(self.path)
+        train = self.part(files["train"])
+        held_back = files.get("test") or files.get("validation")
+        parts = [train, self.part(held_back, train[0].shape[2:])] if held_back else [train]
+        if all(gray for *_, gray in parts):
+            parts = [(images[:, :1].contiguous(), labels, gray) for images, labels, gray in parts]
+        examples = [(images, labels) for images, labels, _ in parts]
+        return examples[0], examples[1] if held_back else None
+
+    def part(self, files: list[Path], hw: Any = None) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """The images of some files as RGB (N, 3, H, W), their labels, and whether all are grayscale."""
+        if self.size is not None:
+            hw = (self.size, self.size)
+        shards = []
+        for file in files:
+            where = f"path={self.path}: {file.relative_to(self.path)}"
+            encoded, labels = self.read(file, where)
+            images, gray = decode(encoded, hw, resize=self.size is not None, where=where)
+            hw = images.shape[2:]
+            shards.append((images, labels, gray))
+        pixels = torch.cat([images for images, _, _ in shards])
+        return pixels, torch.cat([labels for _, labels, _ in shards]), all(gray for *_, gray in shards)
+
+    def read(self, file: Path, where: str) -> tuple[list[bytes | None], torch.Tensor]:
+        """The encoded images and the labels in one file."""
+        try:
+            from datasets import ClassLabel, Features, Image
+            from pyarrow import parquet
+        except ImportError as error:
+            raise ValueError(f"path={self.path} needs an extra: pip install 'cnnlab[hub]'") from error
+        # Not by load_dataset, which would first write a copy of the data into a cache on disk.
+        try:
+            table = parquet.read_table(file)
+        except (OSError, ValueError) as error:  # all that pyarrow raises on corrupt data
+            raise ValueError(
+                f"{where}: expected a whole parquet file: {str(error).splitlines()[0]}"
+            ) from error
+        features = Features.from_arrow_schema(table.schema)
+        images = [key for key, kind in features.items() if isinstance(kind, Image) or is_encoded(kind)]
+        classes = [key for key, kind in features.items() if isinstance(kind, ClassLabel)]
+        numbers = [key for key, kind in features.items() if "int" in str(getattr(kind, "dtype", ""))]
+        image = chosen("image_column", self.image_column, images, images, where)
+        label = chosen("label_column", self.label_column, numbers, classes or numbers, where)
+        if not len(table):
+            raise ValueError(f"{where}: expected images, got none")
+        if table[label].null_count:
+            raise ValueError(f"{where}: {table[label].null_count} labels are missing")
+        labels = torch.tensor(table[label].to_numpy(), dtype=torch.int64)
+        names = getattr(features[label], "names", None)
+        if not self.class_names:  # numbers alone: as many classes as the first file has, if that can be
+            self.class_names = names or [str(n) for n in range(1 + min(int(labels.max()), len(labels)))]
+        elif names and names != self.class_names:
+            raise ValueError(f"{where}: expected the classes of the first file, got {', '.join(names)}")
+        if labels.min() < 0 or labels.max() >= len(self.class_names):
+            got = f"{labels.min()}..{labels.max()}"
+            raise ValueError(f"{where}: labels must be 0..{len(self.class_names) - 1}, got {got}")
+        return [record and record["bytes"] for record in table[image].to_pylist()], labels
+
+
+def is_encoded(kind: Any) -> bool:
+    """Whether a column without a type of its own has the form of images: {bytes, path}."""
+    return isinstance(kind, dict) and set(kind) == {"bytes", "path"}
+
+
+def chosen(name: str, asked: str | None, allowed: list[str], likely: list[str], where: str) -> str:
+    """The column asked for, or the only likely one."""
+    if asked is not None:
+        return one_of(name, asked, allowed)
+    if len(likely) != 1:
+        raise ValueError(f"{name} must be one of {', '.join(likely) or '(none fits)'} in {where}")
+    return likely[0]
+
+
+def split_files(folder: Path) -> dict[str, list[Path]]:
+    """The parquet files of each split, of which `train` is there and none lacks a shard."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"path={folder}: no such folder")
+    files: dict[str, list[Path]] = {}
+    shards: dict[str, str | None] = {}
+    for file in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
+        if match := SPLIT.match(file.relative_to(folder).as_posix()):
+            split, shards[match[1]] = match.groups()
+            files.setdefault(split, []).append(file)
+    if "train" not in files:
+        raise FileNotFoundError(f"path={folder}: expected train-*.parquet, found none")
+    for split, found in files.items():
+        if len(found) != int(shards[split] or len(found)):
+            raise FileNotFoundError(
+                f"path={folder}: expected {shards[split]} {split} files, got {len(found)}"
+            )
+    return files

@@ -1,0 +1,141 @@
+"""The LightningDataModule: a source is loaded once, split, and handed out in batches."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from cnnlab.allowed import whole
+from cnnlab.data.batches import Batches
+
+Examples = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), labels int64 (N,)
+
+TEST_SEED = 1797  # where a source has no test set: which examples give one is fixed, whatever the user seeds
+
+
+def held_out(labels: torch.Tensor, *, one_in: int, seed: int) -> torch.Tensor:
+    """Mask of a stratified 1/one_in of the examples, drawn by seed; each class gives its share.
+
+    The total is N/one_in rounded half up and each class gives its share of it rounded down, or up where the
+    remainder is largest (of equal ones that of the larger class).
+
+    >>> labels = torch.tensor([0] * 25 + [1] * 14 + [2])
+    >>> mask = held_out(labels, one_in=10, seed=0)
+    >>> [int(mask[labels == label].sum()) for label in range(3)]
+    [3, 1, 0]
+    """
+    counts = labels.bincount().numpy()
+    share, remainder = np.divmod(counts, one_in)
+    missing = (len(labels) + one_in // 2) // one_in - share.sum()
+    share[np.lexsort((-counts, -remainder))[:missing]] += 1
+    # Raw output of a bit generator: NumPy promises it will never change, on any platform.
+    lot = np.random.PCG64(seed).random_raw(len(labels))
+    order = np.lexsort((lot, labels.numpy()))  # class by class, drawn by lot within
+    rank = np.arange(len(labels)) - (counts.cumsum() - counts).repeat(counts)
+    mask = np.zeros(len(labels), dtype=bool)
+    mask[order[rank < share.repeat(counts)]] = True
+    return torch.from_numpy(mask)
+
+
+def checked(part: str, examples: tuple[Any, Any], classes: int) -> Examples:
+    """What a source gave for a part, as tensors of the promised type; else one line says what is wrong."""
+    images, labels = (torch.as_tensor(array) for array in examples)
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(
+            f"{part} images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
+        )
+    if labels.is_floating_point() or labels.shape != images.shape[:1]:
+        got = f"{labels.dtype} {tuple(labels.shape)}"
+        raise ValueError(f"{part} labels must be {len(images)} whole numbers, one an image, got {got}")
+    if not len(labels):
+        raise ValueError(f"{part} images must be at least one, got none")
+    labels = labels.long()
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"{part} labels must be 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+    return images, labels
+
+
+class ImageData(pl.LightningDataModule):
+    """A source's images split into train, validation and test, in memory, on the training device if they fit.
+
+    Validation is a stratified tenth of train, drawn by `split_seed`; a source without a test set first gives
+    up a stratified fifth, always the same. `seed` orders the training batches and nothing else.
+
+    >>> from cnnlab.data.digits import Digits
+    >>> data = ImageData(Digits(), batch_size=64, seed=0)
+    >>> data.setup()
+    >>> data.input_shape, data.classes, data.sizes
+    ((1, 8, 8), 10, {'train': 1294, 'val': 144, 'test': 359})
+    """
+
+    def __init__(self, source: Any, *, batch_size: int, seed: int, split_seed: int = 0) -> None:
+        super().__init__()
+        self.source = source
+        self.batch_size = whole("batch_size", batch_size, at_least=1)
+        self.seed = whole("seed", seed, at_least=0)
+        self.split_seed = whole("split_seed", split_seed, at_least=0)
+        self.loaded = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split (once), and move to the trainer's device (where there is one, and room)."""
+        if not self.loaded:
+            self.load()
+        if self.trainer is not None:
+            self.move(self.trainer.strategy.root_device)
+
+    def load(self) -> None:
+        train, test = self.source.load()
+        self.class_names = list(self.source.class_names)
+        images, labels = checked("train", train, self.classes)
+        if test is None:
+            aside = held_out(labels, one_in=5, seed=TEST_SEED)
+            self.test = images[aside], labels[aside]
+            images, labels = images[~aside], labels[~aside]
+        else:
+            self.test = checked("test", test, self.classes)
+            if self.test[0].shape[1:] != images.shape[1:]:
+                shapes = f"train {tuple(images.shape[1:])}, test {tuple(self.test[0].shape[1:])}"
+                raise ValueError(f"train and test images must have one shape, got {shapes}")
+        if len(labels) < 10:
+            raise ValueError(f"train images must be at least 10 to hold out a tenth, got {len(labels)}")
+        aside = held_out(labels, one_in=10, seed=self.split_seed)
+        self.train, self.val = (images[~aside], labels[~aside]), (images[aside], labels[aside])
+        self.loaded = True
+
+    def move(self, device: torch.device) -> None:
+        """Put all parts on the device; on a GPU only if they take at most half of its free memory."""
+        parts = (self.train, self.val, self.test)
+        size = sum(tensor.nbytes for part in parts for tensor in part if tensor.device != device)
+        if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
+            return  # Lightning then moves each batch by itself
+        self.train, self.val, self.test = ((images.to(device), labels.to(device)) for images, labels in parts)
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def train_images(self) -> torch.Tensor:
+        """The training part alone: all that preprocessing may be fitted on."""
+        return self.train[0]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.train_images.shape
+        return channels, height, width
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"train": len(self.train[1]), "val": len(self.val[1]), "test": len(self.test[1])}
+
+    def train_dataloader(self) -> Batches:
+        return Batches(*self.train, batch_size=self.batch_size, seed=self.seed)
+
+    def val_dataloader(self) -> Batches:
+        return Batches(*self.val, batch_size=self.batch_size)
+
+    def test_dataloader(self) -> Batches:
+        return Batches(*self.test, batch_size=self.batch_size)
+
+    predict_dataloader = test_dataloader

@@ -1,0 +1,111 @@
+"""From pixels 0..255 to what the network sees; part of the module, so every checkpoint holds it.
+
+`fit(images)` takes the training part alone, uint8 (N, C, H, W), and returns the module. Statistics are exact:
+they come from counts of the 256 values. Before `fit`, or a trained state_dict, a module gives nan.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+CHUNK = 4096  # images counted at a time
+
+
+def histogram(images: torch.Tensor) -> torch.Tensor:
+    """How often each value occurs in each channel: uint8 (N, C, H, W) -> int64 (C, 256)."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64, device=images.device)
+    for chunk in images.split(CHUNK):
+        for channel, count in enumerate(counts):
+            count += chunk[:, channel].flatten().bincount(minlength=256)
+    return counts.cpu()
+
+
+class NoPreprocessing(nn.Module):
+    """Pixels as they are, cast to float32.
+
+    Shape: (N, C, H, W) any dtype -> the same in float32.
+
+    >>> NoPreprocessing()(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    tensor([[[[  0., 255.]]]])
+    """
+
+    def fit(self, images: torch.Tensor) -> "NoPreprocessing":
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float()
+
+
+class UnitRange(nn.Module):
+    """Pixels scaled to 0..1 by the smallest and largest value of the training images.
+
+    (x - low) / (high - low), over all channels together: x / 255 on most data, x / 16 on digits. A constant
+    data set becomes 0.
+
+    Shape: (N, C, H, W) any dtype -> the same in float32.
+
+    >>> images = torch.tensor([[[[2, 4, 10]]]], dtype=torch.uint8)
+    >>> UnitRange().fit(images)(images)
+    tensor([[[[0.0000, 0.2500, 1.0000]]]])
+    """
+
+    low: torch.Tensor
+    width: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.tensor(torch.nan))
+        self.register_buffer("width", torch.tensor(torch.nan))
+
+    def fit(self, images: torch.Tensor) -> "UnitRange":
+        low, high = images.aminmax()
+        self.low.fill_(low)
+        self.width.fill_((high - low).clamp(min=1))
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().sub(self.low).div(self.width)
+
+
+class Standardize(nn.Module):
+    """Pixels minus the mean over the standard deviation of their channel in the training images.
+
+    (x - mean_c) / std_c, std over all N*H*W values (not N*H*W - 1); a constant channel becomes 0.
+
+    Source: LeCun et al. 1998, Efficient BackProp, section 4.3.
+    Shape: (N, C, H, W) any dtype -> the same in float32.
+
+    >>> images = torch.tensor([[[[0, 2]], [[7, 7]]]], dtype=torch.uint8)  # mean 1, std 1; and a constant
+    >>> Standardize().fit(images)(images).tolist()
+    [[[[-1.0, 1.0]], [[0.0, 0.0]]]]
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((1, 1, 1), torch.nan))  # (C, 1, 1) once C is known
+        self.register_buffer("std", torch.full((1, 1, 1), torch.nan))
+        self.register_load_state_dict_pre_hook(_allocate)
+
+    def fit(self, images: torch.Tensor) -> "Standardize":
+        counts = histogram(images).double()  # (C, 256); exact below 2**53
+        value = torch.arange(256, dtype=torch.float64)
+        total = counts.sum(1)
+        mean = counts @ value / total
+        variance = (counts * (value - mean[:, None]).square()).sum(1) / total
+        std = torch.where(variance > 0, variance.sqrt(), 1.0)
+        self.mean, self.std = (s.float().view(-1, 1, 1).to(self.mean.device) for s in (mean, std))
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().sub(self.mean).div(self.std)
+
+
+def _allocate(module: Standardize, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Give the buffers the shapes of what is about to be loaded into them."""
+    for name in ("mean", "std"):
+        if (saved := state_dict.get(prefix + name)) is not None:
+            setattr(module, name, getattr(module, name).new_empty(saved.shape))
