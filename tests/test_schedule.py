@@ -1,0 +1,132 @@
+import copy
+import io
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+import cnnlab
+
+OPTIMIZERS = cnnlab.available("optimizer")
+SCHEDULES = cnnlab.available("schedule")
+LR, EPOCHS, STEPS = 0.2, 4, 5  # 20 steps
+
+
+def build(
+    optimizer: str, schedule: str, epochs=EPOCHS, steps=STEPS, **knobs
+) -> tuple[Optimizer, LRScheduler]:
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    stepped = cnnlab.create("optimizer", optimizer, [weight], lr=LR)
+    return stepped, cnnlab.create(
+        "schedule", schedule, stepped, epochs=epochs, steps_per_epoch=steps, **knobs
+    )
+
+
+def rates(optimizer: Optimizer, schedule: LRScheduler, steps: int) -> list[float]:
+    """The learning rate of each of the next optimiser steps."""
+    used = []
+    for _ in range(steps):
+        used.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return used
+
+
+def half_cosine(start: float, end: float, part: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
+def one_cycle(t: int) -> float:
+    if t <= 5:  # 0.3 * 20 - 1
+        return half_cosine(LR / 25, LR, t / 5)
+    return half_cosine(LR, LR / 25 / 1e4, (t - 5) / 14)
+
+
+CURVES: dict[str, tuple[dict[str, float], Callable[[int], float]]] = {
+    "constant": ({}, lambda t: LR),
+    "step": ({"step_size": 2, "gamma": 0.5}, lambda t: LR if t < 10 else LR / 2),
+    "cosine": ({"eta_min": 0.01}, lambda t: half_cosine(LR, 0.01, t / 20)),
+    "one_cycle": ({}, one_cycle),
+}
+
+
+@pytest.mark.parametrize("schedule", CURVES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_learning_rate_follows_its_formula(optimizer, schedule):
+    knobs, curve = CURVES[schedule]
+    used = rates(*build(optimizer, schedule, **knobs), EPOCHS * STEPS)
+    assert used == pytest.approx([curve(t) for t in range(EPOCHS * STEPS)], rel=1e-6)
+
+
+def test_one_cycle_passes_through_the_hand_computed_points():
+    optimizer, schedule = build("sgd", "one_cycle", epochs=1, steps=10)
+    used = rates(optimizer, schedule, 10)  # lr 0.2: from 0.008 over (0.008 + 0.2) / 2 to 0.2, then to 8e-7
+    assert [used[0], used[1], used[2], used[9]] == pytest.approx([0.008, 0.104, 0.2, 8e-7], rel=1e-6)
+
+
+def test_cosine_ends_at_zero():
+    optimizer, schedule = build("adam", "cosine")
+    rates(optimizer, schedule, EPOCHS * STEPS)
+    assert schedule.get_last_lr() == pytest.approx([0.0], abs=1e-15)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_schedule_changes_the_learning_rate_alone(optimizer, schedule):
+    weight = nn.Parameter(torch.ones(2))
+    plain = cnnlab.create("optimizer", optimizer, [weight], lr=LR).param_groups[0]
+    stepped, scheduler = build(optimizer, schedule)
+    rates(stepped, scheduler, 7)
+    group = stepped.param_groups[0]
+    assert {key: group[key] for key in plain if key not in ("lr", "params")} == {
+        key: plain[key] for key in plain if key not in ("lr", "params")
+    }
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_restored_schedule_continues_as_the_first(schedule):
+    optimizer, scheduler = build("adam", schedule)
+    rates(optimizer, scheduler, 7)
+    file = io.BytesIO()
+    torch.save([optimizer.state_dict(), scheduler.state_dict()], file)
+    file.seek(0)
+    other, restored = build("adam", schedule)
+    for part, state in zip((other, restored), torch.load(file, weights_only=True), strict=True):
+        part.load_state_dict(copy.deepcopy(state))
+    assert rates(other, restored, 13) == rates(optimizer, scheduler, 13)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (1, 10), (3, 1)])
+def test_short_trainings_have_finite_learning_rates(schedule, epochs, steps):
+    used = rates(*build("sgd", schedule, epochs, steps), epochs * steps)
+    assert all(math.isfinite(rate) and 0 <= rate <= LR for rate in used)
+
+
+@pytest.mark.parametrize("pct_start", [0.05, 0.1, 0.2, 0.25, 0.5, 0.999])
+def test_one_cycle_takes_every_share_of_rising_steps(pct_start):
+    used = rates(*build("sgd", "one_cycle", 1, 20, pct_start=pct_start), 20)
+    assert all(math.isfinite(rate) and 0 < rate <= LR for rate in used)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "knobs"),
+    [
+        ("step", {"step_size": 0}),
+        ("step", {"step_size": 1.5}),
+        ("step", {"gamma": 0}),
+        ("cosine", {"eta_min": -1}),
+        ("one_cycle", {"pct_start": 0}),
+        ("one_cycle", {"pct_start": 1}),
+        ("one_cycle", {"div_factor": 0}),
+        ("one_cycle", {"final_div_factor": "x"}),
+    ],
+)
+def test_a_wrong_knob_is_named(schedule, knobs):
+    with pytest.raises(ValueError, match=rf"^{next(iter(knobs))} must be a .*, got "):
+        build("adam", schedule, **knobs)
