@@ -1,0 +1,1 @@
+"""What looks inside a training: so far the pictures of its filters."""
