@@ -1,0 +1,157 @@
+"""`cnnlab list [GROUP]`: the groups, or the words of one with what they do and their knobs.
+
+All of it is read from the folders and from source: nothing is listed by hand, torch is not imported.
+
+>>> main(["schedule"])  # doctest: +ELLIPSIS
+constant...
+0
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from cnnlab.allowed import RequestError, did_you_mean
+from cnnlab.registry import CONF
+from cnnlab.signature import signature
+
+
+class Entry(NamedTuple):
+    word: str
+    summary: str
+    knobs: list[str]  # "rho=1.0", as the command line takes them
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "cnnlab list", description=__doc__.partition("\n")[0], add_help=False, exit_on_error=False
+    )
+    parser.add_argument("group", nargs="?", metavar="GROUP", help="list the words of this group")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAMLs, listed with the others")
+    parser.add_argument("--help", "-h", action="store_true", help="show this and leave")
+    try:
+        asked, unknown = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise RequestError(f"list: {error}") from error
+    if unknown:
+        raise RequestError(f"list {unknown[0]}: list takes one GROUP and --config-dir DIR")
+    if asked.help:
+        parser.print_help()
+        return 0
+
+    folders = [CONF]  # a word in the first one hides its namesakes, as in Hydra's search path
+    if asked.config_dir is not None:
+        folders.append(Path(asked.config_dir))
+        if not folders[-1].is_dir():
+            raise RequestError(f"--config-dir={asked.config_dir}: no such folder")
+    found = groups(folders)
+    if asked.group is None:
+        show_groups(found)
+    elif asked.group in found:
+        show_words([entry(path) for _, path in sorted(found[asked.group].items())])
+    else:
+        near = did_you_mean(asked.group, found) or f"; there are {', '.join(sorted(found))}"
+        raise RequestError(f"list {asked.group}: no such group{near}")
+    return 0
+
+
+def groups(folders: Sequence[Path]) -> dict[str, dict[str, Path]]:
+    """Each group's words and their files."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for group in filter(Path.is_dir, folder.iterdir()):
+            if not group.name.startswith((".", "_")):
+                words = {path.stem: path for path in group.glob("*.yaml")}
+                found[group.name] = words | found.get(group.name, {})
+    return found
+
+
+def show_groups(found: dict[str, dict[str, Path]]) -> None:
+    chosen: dict[str, str | None] = {}
+    for choice in read(CONF / "config.yaml").get("defaults", []):
+        chosen |= choice if isinstance(choice, dict) else {}
+    width = max(map(len, found))
+    for group, words in sorted(found.items()):
+        count = f"{len(words)} word{'s' * (len(words) != 1)}"
+        print(f"{group:{width}}  {count:>8}  {chosen.get(group) or ''}".rstrip())
+
+
+def show_words(entries: Sequence[Entry]) -> None:
+    """A table on a terminal; elsewhere a line for each word, its three parts set off by tabs."""
+    if not sys.stdout.isatty():
+        for word, summary, knobs in entries:
+            print(word, summary, " ".join(knobs), sep="\t")
+        return
+    from rich.console import Console  # 60 ms
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(min_width=max((len(entry.word) for entry in entries), default=0), overflow="fold")
+    table.add_column(overflow="fold")
+    for word, summary, knobs in entries:
+        parts = [Text(summary)] * bool(summary) + [Text(" ".join(knobs), "dim")] * bool(knobs)
+        table.add_row(Text(word, "bold"), Text("\n").join(parts))
+    Console().print(table)
+
+
+def entry(path: Path) -> Entry:
+    """What a YAML says: the summary of its class, else its own first comment, and its knobs."""
+    knobs = read(path)
+    called = signature(knobs.pop("_target_", ""))
+    knobs.pop("defaults", None)
+    summary = called.summary if called else ""
+    return Entry(path.stem, summary or first_comment(path), list(written(knobs)))
+
+
+def read(path: Path) -> dict[str, Any]:
+    try:
+        node = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RequestError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(node, dict):
+        raise RequestError(f"{path}: must hold `name: value` lines, got {type(node).__name__}")
+    return node
+
+
+def first_comment(path: Path) -> str:
+    """The first comment above the keys that is not Hydra's `# @package`."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        comment = line.lstrip("# ").rstrip()
+        if line.strip() and not line.startswith("#"):
+            break
+        if comment and not comment.startswith("@package"):
+            return comment
+    return ""
+
+
+def written(knobs: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """`name=value` of each knob, nested ones by their dotted key."""
+    for name, value in knobs.items():
+        if isinstance(value, dict) and value:
+            yield from written(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={as_override(value)}"
+
+
+def as_override(value: Any) -> str:
+    """A value as the command line takes it.
+
+    >>> as_override([None, True, 1e-3, "same", "two words"])
+    "[null,true,0.001,same,'two words']"
+    """
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{','.join(map(as_override, value))}]"
+        case str() if not re.fullmatch(r"[^\s,=()\[\]{}'\"]+", value):
+            return repr(value)
+    return str(value)
