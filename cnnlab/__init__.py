@@ -5,7 +5,8 @@
 Each word of that line is a file of this package; `train.py` is the whole line on one page.
 """
 
+from cnnlab.build import load, module
 from cnnlab.registry import available, create
 
 __version__ = "0.1.0"
-__all__ = ["available", "create"]
+__all__ = ["available", "create", "load", "module"]

@@ -109,8 +109,11 @@ def assemble(config: Config, input_shape: tuple[int, ...], classes: int) -> "Cla
 
 def _guarded(config: Config, groups: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
     """Build the choice of the first group; the others' choices are built within it."""
+    node = config.tree[groups[0]]
     with refusals(config, *groups):
-        return factory(config.tree[groups[0]], config.tree["trusted"])(*args, **kwargs)
+        for knob in node.keys() & kwargs.keys():
+            raise ValueError(f"{knob} is not free, cnnlab sets it to {kwargs[knob]!r}")
+        return factory(node, config.tree["trusted"])(*args, **kwargs)
 
 
 @contextlib.contextmanager

@@ -48,8 +48,6 @@ class LastAndBest(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.signals.install()
         self.saved_at = time.monotonic()
-        loader = trainer.train_dataloader
-        loader.first_batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready % len(loader)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

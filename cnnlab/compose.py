@@ -18,14 +18,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab.allowed import RequestError, did_you_mean, nearest
 from cnnlab.config import Config, default_words, flatten
 from cnnlab.judge import RESERVED, judge
 from cnnlab.registry import CONF
-from cnnlab.signature import signature
+from cnnlab.signature import REQUIRED, signature
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
 
@@ -43,13 +43,13 @@ class Composer:
     ) -> None:
         search_path = create_config_search_path(config_path or str(CONF))
         if config_dir is not None:
-            if not Path(config_dir).is_dir():
-                raise RequestError(f"--config-dir {config_dir}: no such folder")
+            check_config_dir(Path(config_dir))
             search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}")
         self.config_name = config_name
         self.loader = ConfigLoaderImpl(search_path)
-        self.groups = [group for group in self.loader.list_groups("") if group != "hydra"]
-        self.bases: dict[tuple[str, ...], DictConfig] = {}
+        groups = (group for group in self.loader.list_groups("") if group != "hydra")
+        self.words = {group: self.loader.get_group_options(group) for group in groups}
+        self.bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
 
     def one(self, lines: Iterable[str]) -> Config:
         """The configuration of one run."""
@@ -90,7 +90,7 @@ class Composer:
         ]
 
     def _is_value(self, override: Override) -> bool:
-        return override.key_or_group not in self.groups and not override.is_hydra_override()
+        return override.key_or_group not in self.words and not override.is_hydra_override()
 
     def _config(self, overrides: list[Override]) -> Config:
         config = self._composed(overrides)
@@ -107,13 +107,7 @@ class Composer:
         return Config(hard.tree, hard.choices, hard.values, config.overrides)
 
     def _composed(self, overrides: list[Override]) -> Config:
-        base = self._base(tuple(self._word(o) for o in overrides if not self._is_value(o)))
-        chosen = base.hydra.runtime.choices
-        choices = {
-            group: str(chosen[group])
-            for group in default_words() | dict.fromkeys(self.groups)
-            if chosen.get(group)
-        }
+        base, choices = self._base(tuple(self._word(o) for o in overrides if not self._is_value(o)))
         cfg = copy.deepcopy(base)
         for override in filter(self._is_value, overrides):
             self._apply(override, cfg, choices)
@@ -134,7 +128,7 @@ class Composer:
         line, group = str(override.input_line), override.key_or_group
         if override.is_hydra_override():
             return line
-        word, words = override.value(), self.loader.get_group_options(group)
+        word, words = override.value(), self.words[group]
         if override.package is not None or not (isinstance(word, str) or (word is None and group == "experiment")):
             raise RequestError(f"{line}: must be {group}=WORD, with a word of {', '.join(words)}")
         if word not in words:
@@ -142,12 +136,19 @@ class Composer:
             raise RequestError(f"{line}: no such {group}{near or '; there are ' + ', '.join(words)}")
         return line
 
-    def _base(self, lines: tuple[str, ...]) -> DictConfig:
+    def _base(self, lines: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+        """The composition of the chosen words, and the word of each group."""
         if lines not in self.bases:
             try:
-                self.bases[lines] = self.loader.load_configuration(self.config_name, list(lines), RunMode.RUN)
+                base = self.loader.load_configuration(self.config_name, list(lines), RunMode.RUN)
             except ERRORS as error:
                 raise RequestError(_first_line(error)) from error
+            chosen = base.hydra.runtime.choices
+            groups = default_words() | dict.fromkeys(self.words)
+            choices = {group: str(chosen[group]) for group in groups if chosen.get(group)}
+            with open_dict(base):
+                del base["hydra"]
+            self.bases[lines] = base, choices
         return self.bases[lines]
 
     def _apply(self, override: Override, cfg: DictConfig, choices: dict[str, str]) -> None:
@@ -168,7 +169,7 @@ class Composer:
         if group in choices:
             line = f"{group}={choices[group]} {line}"
             owners = [
-                word for word in self.loader.get_group_options(group) if knob in self._node(group, word)
+                word for word in self.words[group] if knob in self._node(group, word)
             ]
             if owners:
                 return f"{line}: {choices[group]} has no {knob}; it belongs to {', '.join(owners)}"
@@ -180,17 +181,31 @@ class Composer:
         return f"{line}: no such key" + (f", did you mean '{near}'?" if near else "")
 
     def _keys(self, cfg: DictConfig) -> list[str]:
-        return [key for key in [*map(str, cfg), *_flat(cfg)] if key.partition(".")[0] != "hydra"]
+        return [*map(str, cfg), *_flat(cfg)]
 
     def _node(self, group: str, word: str) -> Any:
         loaded = self.loader.repository.load_config(f"{group}/{word}")
         return loaded.config if loaded is not None else {}
 
 
+def check_config_dir(folder: Path) -> None:
+    """A user's YAML may add words, not shadow cnnlab's: one name must mean one thing in every result."""
+    if not folder.is_dir():
+        raise RequestError(f"--config-dir {folder}: no such folder")
+    for path in sorted(folder.glob("*/*.yaml")):
+        group, word = path.parent.name, path.stem
+        if (CONF / group / path.name).exists():
+            raise RequestError(f"--config-dir {folder}: {group}/{path.name}: cnnlab has a {group}={word} already")
+
+
 def _takes(target: Any, knob: str) -> bool:
-    """Whether the constructor a node names has this argument, though its YAML does not list it."""
-    found = signature(target) if isinstance(target, str) else None
-    return found is not None and (knob in found.parameters or found.accepts_any) and "." not in knob
+    """Whether the constructor a node names has this option, though its YAML does not list it."""
+    found = signature(target)
+    if found is None or "." in knob:
+        return False
+    if knob in found.parameters:
+        return found.parameters[knob].default is not REQUIRED  # what is required, cnnlab supplies
+    return found.accepts_any
 
 
 def _flat(cfg: DictConfig) -> dict[str, Any]:
@@ -200,7 +215,7 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 
 def _resolved(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for key in filter(lambda key: key != "hydra", cfg):
+    for key in cfg:
         try:
             node = OmegaConf.select(cfg, str(key), throw_on_missing=True)
             is_node = OmegaConf.is_config(node)

@@ -54,8 +54,11 @@ class RunFolder:
             number = 1
             while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
                 number += 1
-            self.path.rename(aside)  # with its lock, which we hold until the new one is ours
+            self.path.rename(aside)
+            old = self.lock
             self._take_lock()
+            if old is not None:
+                old.close()  # only now: nobody may come in between
         self.checkpoints.mkdir(exist_ok=True)
         OmegaConf.save(OmegaConf.create(self.config.tree), self.path / "config.yaml")
         self.log = logging.FileHandler(self.path / "log.txt")

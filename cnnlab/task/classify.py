@@ -102,10 +102,24 @@ class Classify(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        epochs = self.trainer.max_epochs or 1
+        epochs = max(1, self.trainer.max_epochs or 1)  # -1 where a Trainer counts steps alone
         steps = self.steps_per_epoch or max(1, int(self.trainer.estimated_stepping_batches) // epochs)
         schedule = self.schedule(optimizer, epochs=epochs, steps_per_epoch=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Under any autocast Lightning refuses to clip for a fused optimiser; only fp16's scaler is in its way.
+        if gradient_clip_val is None or getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["sums"] = {stage: sums.tolist() for stage, sums in self.sums.items()}

@@ -1,0 +1,113 @@
+"""module() and load(): whole LightningModules for anyone's Trainer; every word of every group trains."""
+
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import cnnlab
+from cnnlab.allowed import RequestError
+from cnnlab.build import assemble
+from cnnlab.compose import Composer
+from cnnlab.registry import CONF
+from cnnlab.train import train
+
+# Groups that a training step passes through; the rest have tests of their own.
+GROUPS = ("model", "conv", "activation", "loss", "regularizer", "optimizer", "schedule", "preprocessing")
+WORDS = [f"{p.parent.name}={p.stem}" for p in sorted(CONF.glob("*/*.yaml")) if p.parent.name in (*GROUPS, "augmentation")]
+
+
+def tiny(shape: tuple[int, int, int], examples: int = 12) -> DataLoader:
+    images = torch.randint(0, 256, (examples, *shape), dtype=torch.uint8)
+    return DataLoader(TensorDataset(images, torch.arange(examples) % 10), batch_size=6)
+
+
+def plain_trainer(tmp_path, **arguments) -> pl.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", enable_checkpointing=False, **quiet, **arguments)
+
+
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers", "ignore:.*num_workers")
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_trains_a_step(word, tmp_path):
+    shape = (3, 12, 12)
+    config = Composer().one([word, "ortho_weight=0.1"])
+    task = assemble(config, shape, classes=10)
+    loader = tiny(shape)
+    task.preprocessing.fit(loader.dataset.tensors[0])
+    before = [parameter.detach().clone() for parameter in task.parameters()]
+    plain_trainer(tmp_path, max_steps=1, limit_val_batches=0, precision="bf16-mixed").fit(task, loader, loader)
+    after = list(task.parameters())
+    assert all(parameter.isfinite().all() for parameter in after)
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*num_workers", "ignore:.*does not have many workers")
+def test_anyones_trainer_fits_tests_and_predicts_with_a_module(tmp_path):
+    task = cnnlab.module("conv=decoupled_tanh", "ortho_weight=0.1", "schedule=one_cycle")
+    loader = tiny((1, 8, 8), examples=60)
+    trainer = plain_trainer(tmp_path, max_epochs=3)
+    trainer.fit(task, loader, loader)
+    assert {"train/loss", "val/accuracy", "ortho/loss"} <= set(trainer.callback_metrics)
+    tested = trainer.test(task, loader, verbose=False)[0]
+    assert set(tested) == {"test/loss", "test/accuracy"}
+    scores = torch.cat(trainer.predict(task, loader))
+    assert scores.shape == (60, 10)
+    accuracy = (scores.argmax(1) == loader.dataset.tensors[1]).float().mean()
+    assert math.isclose(tested["test/accuracy"], accuracy.item(), rel_tol=1e-6)
+
+
+def test_load_gives_the_trained_module_with_its_best_weights(tmp_path):
+    lines = ["logger=none", "epochs=3", "conv=orthogonal", "activation=crelu", f"output_dir={tmp_path}"]
+    config = Composer().one(lines)
+    result = train(config)
+    task = cnnlab.load(config.folder)
+    assert not task.training
+    from cnnlab.build import build_data
+
+    images, labels = build_data(config).test
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=result.precision == "bf16-mixed"):
+        accuracy = (task(images).argmax(1) == labels).float().mean().item()
+    assert math.isclose(accuracy, result.metrics["test/accuracy"], abs_tol=1 / len(labels))
+
+
+def test_load_says_what_is_missing(tmp_path):
+    with pytest.raises(RequestError, match=r"no config\.yaml"):
+        cnnlab.load(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(RequestError, match=r"no checkpoints/best\.ckpt"):
+        cnnlab.load(tmp_path)
+
+
+def test_a_loaded_configuration_is_not_trusted(tmp_path):
+    config = Composer().one(["logger=none", "epochs=1", "trainer.max_steps=1", f"output_dir={tmp_path}"])
+    train(config)
+    path = config.folder / "config.yaml"
+    evil = path.read_text().replace("trusted: []", "trusted: [os]")
+    path.write_text(evil.replace("cnnlab.conv.standard.StandardConv2d", "os.system"))
+    with pytest.raises(RequestError, match="os.system"):
+        cnnlab.load(config.folder)
+
+
+def test_train_loss_is_the_loss_without_penalties(tmp_path):
+    task = cnnlab.module("ortho_weight=1000")
+    images = torch.randint(0, 17, (6, 1, 8, 8), dtype=torch.uint8)
+    labels = torch.arange(6)
+    objective = task.training_step((images, labels), 0)
+    means = task.means("train")
+    expected = torch.nn.functional.cross_entropy(task(images), labels)
+    torch.testing.assert_close(means["train/loss"], expected.detach())
+    penalty = 1000 * task.regularizer.orthogonality_of(task.net)
+    torch.testing.assert_close(objective.detach(), expected.detach() + penalty)
+
+
+def test_means_weigh_batches_by_their_size():
+    task = cnnlab.module()
+    images = torch.randint(0, 17, (7, 1, 8, 8), dtype=torch.uint8)
+    labels = torch.arange(7)
+    for part in (slice(0, 5), slice(5, 7)):
+        task.validation_step((images[part], labels[part]), 0)
+    whole = torch.nn.functional.cross_entropy(task(images), labels)
+    torch.testing.assert_close(task.means("val")["val/loss"], whole.detach())
