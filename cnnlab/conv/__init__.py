@@ -1,0 +1,32 @@
+"""Drop-in convolutions: one idea per file, one word in conf/conv per class.
+
+    standard     nn.Conv2d itself, with the claims that every variant makes about itself
+    decoupled    magnitude times angle, not the inner product: Sphere, Ball, Tanh, Linear, Seg, Log, Mix
+    orthogonal   kernels that are orthonormal by construction: Householder reflections
+
+    decoupling   what the decoupled ones share: their knobs and their forward pass
+    patch_norm   the length of every patch, for any convolution that needs it
+    geometry     output size and multiply-accumulates from nn.Conv2d's attributes
+
+A variant is a class whose constructor is nn.Conv2d's plus keyword-only knobs. What it claims about itself
+(`linear`, `equivariant`, `is_convolution`, `violation()`, `macs()`) is held against it by tests/test_conv.py.
+"""
+
+from torch import nn
+
+
+def layers(net: nn.Module) -> dict[str, nn.Module]:
+    """The convolutions of a net by name, whatever their class; convolutions inside a convolution are its own.
+
+    >>> list(layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(8, 8, 3)))))
+    ['0', '2.0']
+    """
+    outermost: dict[str, nn.Module] = {}
+    seen: set[nn.Module] = set()
+    for name, module in net.named_modules():
+        if module not in seen and all(
+            hasattr(module, a) for a in ("in_channels", "out_channels", "kernel_size")
+        ):
+            outermost[name] = module
+            seen.update(module.modules())
+    return outermost
