@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab.allowed import RequestError, did_you_mean, nearest
 from cnnlab.config import Config, default_words, flatten
 from cnnlab.judge import RESERVED, judge
-from cnnlab.registry import CONF
+from cnnlab.registry import CONF, check_config_dir
 from cnnlab.signature import REQUIRED, signature
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
@@ -129,7 +129,9 @@ class Composer:
         if override.is_hydra_override():
             return line
         word, words = override.value(), self.words[group]
-        if override.package is not None or not (isinstance(word, str) or (word is None and group == "experiment")):
+        if override.package is not None or not (
+            isinstance(word, str) or (word is None and group == "experiment")
+        ):
             raise RequestError(f"{line}: must be {group}=WORD, with a word of {', '.join(words)}")
         if word not in words:
             near = did_you_mean(str(word), words)
@@ -168,9 +170,7 @@ class Composer:
         group, _, knob = key.partition(".")
         if group in choices:
             line = f"{group}={choices[group]} {line}"
-            owners = [
-                word for word in self.words[group] if knob in self._node(group, word)
-            ]
+            owners = [word for word in self.words[group] if knob in self._node(group, word)]
             if owners:
                 return f"{line}: {choices[group]} has no {knob}; it belongs to {', '.join(owners)}"
         keys = [known for known in self._keys(cfg) if not known.endswith("_target_") and known not in choices]
@@ -186,16 +186,6 @@ class Composer:
     def _node(self, group: str, word: str) -> Any:
         loaded = self.loader.repository.load_config(f"{group}/{word}")
         return loaded.config if loaded is not None else {}
-
-
-def check_config_dir(folder: Path) -> None:
-    """A user's YAML may add words, not shadow cnnlab's: one name must mean one thing in every result."""
-    if not folder.is_dir():
-        raise RequestError(f"--config-dir {folder}: no such folder")
-    for path in sorted(folder.glob("*/*.yaml")):
-        group, word = path.parent.name, path.stem
-        if (CONF / group / path.name).exists():
-            raise RequestError(f"--config-dir {folder}: {group}/{path.name}: cnnlab has a {group}={word} already")
 
 
 def _takes(target: Any, knob: str) -> bool:
@@ -215,13 +205,11 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 
 def _resolved(cfg: DictConfig, choices: dict[str, str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for key in cfg:
+    for key in map(str, cfg):
         try:
-            node = OmegaConf.select(cfg, str(key), throw_on_missing=True)
+            node = OmegaConf.select(cfg, key, throw_on_missing=True)
             is_node = OmegaConf.is_config(node)
-            tree[str(key)] = (
-                OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
-            )
+            tree[key] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
         except OmegaConfBaseException as error:
             choice = f"{key}={choices[key]} " if key in choices else ""
             raise RequestError(f"{choice}{error.full_key or key}: {_first_line(error)}") from error

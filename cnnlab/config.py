@@ -43,7 +43,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        """`<output_dir>/<name>/<summary>-<id>`; the id decides, however the summary was put when it was made."""
+        """`<output_dir>/<name>/<summary>-<id>`; the id decides, however the summary was put."""
         sweep = Path(self.tree["output_dir"], self.tree["name"])
         readable = re.sub(r"[^\w.,=+-]+", "-", self.summary)[:120]
         return next(sweep.glob(f"*-{self.id}"), sweep / f"{readable}-{self.id}")
@@ -85,11 +85,20 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A value as one types it on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return "[" + ",".join(map(shown, value)) + "]"
+    """A value as one types it on the command line.
+
+    >>> shown([None, True, 1e-3, "same", "two words"])
+    "[null,true,0.001,same,'two words']"
+    """
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{','.join(map(shown, value))}]"
+        case str() if not re.fullmatch(r"[^\s,=()\[\]{}'\"]*", value):
+            return repr(value)
     return str(value)
 
 

@@ -1,5 +1,7 @@
 """What a network costs: parameters, and multiply-accumulates for one image."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -24,7 +26,7 @@ def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """
     total = 0
 
-    def count_conv(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def count_conv(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal total
         if hasattr(layer, "macs"):
             total += layer.macs(tuple(inputs[0].shape[-2:]))

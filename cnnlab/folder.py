@@ -63,8 +63,7 @@ class RunFolder:
         OmegaConf.save(OmegaConf.create(self.config.tree), self.path / "config.yaml")
         self.log = logging.FileHandler(self.path / "log.txt")
         self.log.setFormatter(logging.Formatter(LOG_FORMAT))
-        for name in LOGGERS:
-            logging.getLogger(name).addHandler(self.log)
+        logging.getLogger().addHandler(self.log)
 
     def _take_lock(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -78,12 +77,8 @@ class RunFolder:
 
     def _close(self) -> None:
         if hasattr(self, "log"):
-            for name in LOGGERS:
-                logging.getLogger(name).removeHandler(self.log)
+            logging.getLogger().removeHandler(self.log)
             self.log.close()
         if self.lock is not None:
             self.lock.close()
             self.lock = None
-
-
-LOGGERS = ("cnnlab", "pytorch_lightning", "py.warnings")  # what of the process goes to log.txt

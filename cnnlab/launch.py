@@ -162,7 +162,12 @@ def without_verb(line: str, verbs: list[str]) -> str:
 def quiet_libraries() -> None:
     """cnnlab's own warnings go to the terminal; what libraries say goes to the run's log.txt alone."""
     logging.captureWarnings(True)
-    logging.getLogger().addHandler(logging.NullHandler())  # else Lightning adds one that prints
+    logging.getLogger().addHandler(
+        logging.NullHandler()
+    )  # else Lightning, once imported, adds one that prints
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).handlers.clear()
+        logging.getLogger(library).propagate = True
     ours = logging.getLogger("cnnlab")
     ours.setLevel(logging.DEBUG)
     terminal = logging.StreamHandler()

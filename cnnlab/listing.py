@@ -8,16 +8,18 @@ constant...
 """
 
 import argparse
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from cnnlab.allowed import RequestError, did_you_mean
-from cnnlab.registry import CONF
+from cnnlab.config import default_words, flatten, shown
+from cnnlab.registry import CONF, check_config_dir
 from cnnlab.signature import signature
 
 
@@ -44,11 +46,10 @@ def main(argv: Sequence[str]) -> int:
         parser.print_help()
         return 0
 
-    folders = [CONF]  # a word in the first one hides its namesakes, as in Hydra's search path
+    folders = [CONF]
     if asked.config_dir is not None:
+        check_config_dir(Path(asked.config_dir))
         folders.append(Path(asked.config_dir))
-        if not folders[-1].is_dir():
-            raise RequestError(f"--config-dir={asked.config_dir}: no such folder")
     found = groups(folders)
     if asked.group is None:
         show_groups(found)
@@ -72,13 +73,11 @@ def groups(folders: Sequence[Path]) -> dict[str, dict[str, Path]]:
 
 
 def show_groups(found: dict[str, dict[str, Path]]) -> None:
-    chosen: dict[str, str | None] = {}
-    for choice in read(CONF / "config.yaml").get("defaults", []):
-        chosen |= choice if isinstance(choice, dict) else {}
+    defaults = default_words()
     width = max(map(len, found))
     for group, words in sorted(found.items()):
         count = f"{len(words)} word{'s' * (len(words) != 1)}"
-        print(f"{group:{width}}  {count:>8}  {chosen.get(group) or ''}".rstrip())
+        print(f"{group:{width}}  {count:>8}  {defaults.get(group, '')}".rstrip())
 
 
 def show_words(entries: Sequence[Entry]) -> None:
@@ -101,22 +100,22 @@ def show_words(entries: Sequence[Entry]) -> None:
 
 
 def entry(path: Path) -> Entry:
-    """What a YAML says: the summary of its class, else its own first comment, and its knobs."""
+    """What a YAML says: its own first comment, else the summary of its class; and its knobs."""
     knobs = read(path)
     called = signature(knobs.pop("_target_", ""))
     knobs.pop("defaults", None)
-    summary = called.summary if called else ""
-    return Entry(path.stem, summary or first_comment(path), list(written(knobs)))
+    summary = first_comment(path) or (called.summary if called else "")
+    return Entry(path.stem, summary, [f"{key}={shown(value)}" for key, value in flatten(knobs).items()])
 
 
 def read(path: Path) -> dict[str, Any]:
     try:
-        node = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        node = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise RequestError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(node, dict):
         raise RequestError(f"{path}: must hold `name: value` lines, got {type(node).__name__}")
-    return node
+    return {str(key): value for key, value in node.items()}
 
 
 def first_comment(path: Path) -> str:
@@ -128,30 +127,3 @@ def first_comment(path: Path) -> str:
         if comment and not comment.startswith("@package"):
             return comment
     return ""
-
-
-def written(knobs: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """`name=value` of each knob, nested ones by their dotted key."""
-    for name, value in knobs.items():
-        if isinstance(value, dict) and value:
-            yield from written(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}={as_override(value)}"
-
-
-def as_override(value: Any) -> str:
-    """A value as the command line takes it.
-
-    >>> as_override([None, True, 1e-3, "same", "two words"])
-    "[null,true,0.001,same,'two words']"
-    """
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case list():
-            return f"[{','.join(map(as_override, value))}]"
-        case str() if not re.fullmatch(r"[^\s,=()\[\]{}'\"]+", value):
-            return repr(value)
-    return str(value)

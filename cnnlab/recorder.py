@@ -7,7 +7,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.loggers import Logger
 
 from cnnlab.history import History
 
@@ -29,7 +28,7 @@ class Recorder(Checkpoint):
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.logger: Logger | None = None
+        self.logger: Any = None  # a Lightning logger that can `conclude`
         self.losses: list[torch.Tensor] = []  # of the steps since the last reading
         self.row_step = 0  # of the last row
         self.epoch: dict[str, float] = {}  # metrics of the epoch that just ended

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from cnnlab.allowed import did_you_mean
+from cnnlab.allowed import RequestError, did_you_mean
 
 PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # wheel, or repository
@@ -41,6 +41,18 @@ def node(group: str, word: str) -> dict[str, Any]:
             raise ValueError(f"no group {group!r}{did_you_mean(group, groups)}")
         raise ValueError(f"{group} has no {word!r}; there are {', '.join(words)}{did_you_mean(word, words)}")
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+
+
+def check_config_dir(folder: Path) -> None:
+    """A user's YAML may add words, not shadow cnnlab's: one name must mean one thing in every result."""
+    if not folder.is_dir():
+        raise RequestError(f"--config-dir {folder}: no such folder")
+    for path in sorted(folder.glob("*/*.yaml")):
+        group, word = path.parent.name, path.stem
+        if (CONF / group / path.name).exists():
+            raise RequestError(
+                f"--config-dir {folder}: {group}/{path.name}: {group}={word} is a word of cnnlab already"
+            )
 
 
 def create(group: str, word: str, *args: Any, **overrides: Any) -> Any:

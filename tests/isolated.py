@@ -1,6 +1,7 @@
 """Functions run in processes of their own, forked from a server that has torch and Lightning imported."""
 
 import multiprocessing
+import os
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -19,9 +20,9 @@ class Ended(Exception):
 
 
 def run(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What function returns in a fresh process; raises Ended if that dies, RuntimeError with its traceback."""
+    """What function returns in a fresh process; raises Ended if that dies, else RuntimeError."""
     ours, theirs = SERVER.Pipe(duplex=False)
-    process = SERVER.Process(target=_answer, args=(theirs, function, arguments))
+    process = SERVER.Process(target=_answer, args=(theirs, dict(os.environ), function, arguments))
     process.start()
     theirs.close()
     try:
@@ -37,7 +38,11 @@ def run(function: Callable[..., Any], *arguments: Any) -> Any:
     return answer
 
 
-def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _answer(
+    pipe: Connection, environment: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    os.environ.clear()  # the server has the environment of its start
+    os.environ.update(environment)
     try:
         answer = function(*arguments), None
     except Exception:

@@ -16,7 +16,11 @@ from cnnlab.train import train
 
 # Groups that a training step passes through; the rest have tests of their own.
 GROUPS = ("model", "conv", "activation", "loss", "regularizer", "optimizer", "schedule", "preprocessing")
-WORDS = [f"{p.parent.name}={p.stem}" for p in sorted(CONF.glob("*/*.yaml")) if p.parent.name in (*GROUPS, "augmentation")]
+WORDS = [
+    f"{p.parent.name}={p.stem}"
+    for p in sorted(CONF.glob("*/*.yaml"))
+    if p.parent.name in (*GROUPS, "augmentation")
+]
 
 
 def tiny(shape: tuple[int, int, int], examples: int = 12) -> DataLoader:
@@ -26,10 +30,14 @@ def tiny(shape: tuple[int, int, int], examples: int = 12) -> DataLoader:
 
 def plain_trainer(tmp_path, **arguments) -> pl.Trainer:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", enable_checkpointing=False, **quiet, **arguments)
+    return pl.Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", enable_checkpointing=False, **quiet, **arguments
+    )
 
 
-@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers", "ignore:.*num_workers")
+@pytest.mark.filterwarnings(
+    "ignore:The 'train_dataloader' does not have many workers", "ignore:.*num_workers"
+)
 @pytest.mark.parametrize("word", WORDS)
 def test_every_word_trains_a_step(word, tmp_path):
     shape = (3, 12, 12)
@@ -38,7 +46,9 @@ def test_every_word_trains_a_step(word, tmp_path):
     loader = tiny(shape)
     task.preprocessing.fit(loader.dataset.tensors[0])
     before = [parameter.detach().clone() for parameter in task.parameters()]
-    plain_trainer(tmp_path, max_steps=1, limit_val_batches=0, precision="bf16-mixed").fit(task, loader, loader)
+    plain_trainer(tmp_path, max_steps=1, limit_val_batches=0, precision="bf16-mixed").fit(
+        task, loader, loader
+    )
     after = list(task.parameters())
     assert all(parameter.isfinite().all() for parameter in after)
     assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
@@ -87,7 +97,7 @@ def test_a_loaded_configuration_is_not_trusted(tmp_path):
     path = config.folder / "config.yaml"
     evil = path.read_text().replace("trusted: []", "trusted: [os]")
     path.write_text(evil.replace("cnnlab.conv.standard.StandardConv2d", "os.system"))
-    with pytest.raises(RequestError, match="os.system"):
+    with pytest.raises(RequestError, match=r"os\.system"):
         cnnlab.load(config.folder)
 
 

@@ -87,7 +87,9 @@ def test_a_mistake_gets_one_line_and_exit_code_2(line, capsys, monkeypatch, tmp_
     assert content in err
     assert err.count("\n") == 1 and "Traceback" not in err
     assert out == ""
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [], "a refused request leaves nothing behind"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [], (
+        "a refused request leaves nothing behind"
+    )
 
 
 def cli(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
@@ -115,11 +117,14 @@ def test_a_mistyped_word_is_answered_at_once():
     assert seconds("conv=decoupled_tan") < 0.8
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "conv"], ["--cfg", "job"], ["conv=nope"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "conv"], ["--cfg", "job"], ["conv=nope"]]
+)
 def test_torch_is_not_imported_before_a_run(arguments):
     code = (
         "import sys; from cnnlab.__main__ import command;"
-        f"command({arguments!r}); sys.exit(bool({{'torch', 'pytorch_lightning', 'wandb'}} & set(sys.modules)))"
+        f"command({arguments!r});"
+        "sys.exit(bool({'torch', 'pytorch_lightning', 'wandb'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
@@ -144,7 +149,9 @@ def test_cfg_job_prints_the_configuration_with_extra_arguments():
 
 @pytest.mark.parametrize("line", ["cnnlab conv=decoupled_ta", "cnnlab train conv=decoupled_ta"])
 def test_completion_knows_words_with_and_without_a_verb(line):
-    shown = cli("-sc", "query=bash", env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}).stdout
+    shown = cli(
+        "-sc", "query=bash", env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    ).stdout
     assert shown.split() == ["conv=decoupled_tanh"]
 
 

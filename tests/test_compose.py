@@ -55,7 +55,12 @@ def config_id(*lines: str) -> str:
     "line",
     [
         *("name=x", "output_dir=/elsewhere", "resume=false", "trusted=[theirs]", "logger=csv", "threads=1"),
-        *("logger.project=other", "trainer.enable_progress_bar=false", "ortho_weight=0.0", "optimizer.lr=1e-3"),
+        *(
+            "logger.project=other",
+            "trainer.enable_progress_bar=false",
+            "ortho_weight=0.0",
+            "optimizer.lr=1e-3",
+        ),
     ],
 )
 def test_where_and_how_a_run_is_made_does_not_change_its_id(line):
@@ -64,7 +69,8 @@ def test_where_and_how_a_run_is_made_does_not_change_its_id(line):
 
 
 @pytest.mark.parametrize(
-    "line", ["seed=1", "epochs=21", "conv=orthogonal", "ortho_weight=1e-9", "trainer.precision=32", "conv.rho=2"]
+    "line",
+    ["seed=1", "epochs=21", "conv=orthogonal", "ortho_weight=1e-9", "trainer.precision=32", "conv.rho=2"],
 )
 def test_what_a_run_is_changes_its_id(line):
     group = ["conv=decoupled_tanh"] if line.startswith("conv.") else []
@@ -72,7 +78,9 @@ def test_what_a_run_is_changes_its_id(line):
 
 
 def test_an_experiment_is_the_same_run_as_its_lines_written_out():
-    written_out = "model=singla preprocessing=unit_range dataset=hub optimizer.lr=3e-4 epochs=8 batch_size=128"
+    written_out = (
+        "model=singla preprocessing=unit_range dataset=hub optimizer.lr=3e-4 epochs=8 batch_size=128"
+    )
     assert config_id("experiment=singla") == config_id(*written_out.split())
 
 
@@ -85,7 +93,9 @@ def test_the_id_is_known():
 
 
 def test_values_and_summary_say_what_differs_from_the_defaults():
-    config = Composer().one(["seed=2", "ortho_weight=0.1", "conv=decoupled_ball", "conv.rho=1.0", "epochs=20"])
+    config = Composer().one(
+        ["seed=2", "ortho_weight=0.1", "conv=decoupled_ball", "conv.rho=1.0", "epochs=20"]
+    )
     assert config.values == {"seed": 2, "ortho_weight": 0.1}
     assert config.summary == "conv=decoupled_ball,seed=2,ortho_weight=0.1"
     assert config.folder.name == f"{config.summary}-{config.id}"
@@ -94,7 +104,9 @@ def test_values_and_summary_say_what_differs_from_the_defaults():
 
 def test_choices_name_the_word_of_every_group():
     assert Composer().one([]).choices == default_words()
-    assert set(default_words()) == {folder.name for folder in CONF.iterdir() if folder.is_dir()} - {"experiment"}
+    assert set(default_words()) == {folder.name for folder in CONF.iterdir() if folder.is_dir()} - {
+        "experiment"
+    }
 
 
 def test_ortho_weight_inf_turns_standard_into_orthogonal_and_nothing_else():
@@ -115,6 +127,10 @@ def test_arguments_that_cnnlab_supplies_cannot_be_set():
 
 
 def test_a_target_is_judged_wherever_it_hides():
-    for line in ("model.conv={_target_:os.system}", "conv._target_=cnnlab_evil.X", "conv._target_=torch.load"):
+    for line in (
+        "model.conv={_target_:os.system}",
+        "conv._target_=cnnlab_evil.X",
+        "conv._target_=torch.load",
+    ):
         with pytest.raises(RequestError, match=r"_target_|no such key"):
             Composer().one([line])

@@ -9,7 +9,9 @@ from cnnlab.build import assemble
 from cnnlab.compose import Composer
 
 
-@pytest.mark.parametrize("line", ["model=convnet", "model=singla", "model=linear", "model=singla activation=crelu"])
+@pytest.mark.parametrize(
+    "line", ["model=convnet", "model=singla", "model=linear", "model=singla activation=crelu"]
+)
 def test_macs_of_a_net_are_half_its_flops(line):
     shape = (3, 32, 32)
     net = assemble(Composer().one(line.split()), shape, classes=10).net.eval()

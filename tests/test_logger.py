@@ -17,9 +17,9 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.utilities import rank_zero_only
-from tests.wandb_server import KEY, WandbServer
 
 from cnnlab.registry import create
+from tests.wandb_server import KEY, WandbServer
 
 CONFIG = {"seed": 0, "ortho_weight": math.inf, "conv": {"_target_": "x", "rho": 1.5}, "tags": [1, None]}
 RESULT = {"val/accuracy": 0.75, "train/loss": math.inf, "status": "done", "best_epoch": 2, "macs": None}

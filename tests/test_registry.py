@@ -55,7 +55,10 @@ def test_create_builds_by_word_with_overrides():
 
 @pytest.mark.parametrize(
     ("group", "word", "said"),
-    [("conv", "decoupled_tan", "did you mean 'decoupled_tanh'"), ("convs", "standard", "did you mean 'conv'")],
+    [
+        ("conv", "decoupled_tan", "did you mean 'decoupled_tanh'"),
+        ("convs", "standard", "did you mean 'conv'"),
+    ],
 )
 def test_create_says_which_word_there_is(group, word, said):
     with pytest.raises(ValueError, match=said):
@@ -65,7 +68,16 @@ def test_create_says_which_word_there_is(group, word, said):
 @pytest.mark.parametrize(
     "target",
     [
-        *("os.system", "builtins.eval", "torch.load", "torch.hub.load", "cnnlab", "", "torch.nn", "nonsense.X"),
+        *(
+            "os.system",
+            "builtins.eval",
+            "torch.load",
+            "torch.hub.load",
+            "cnnlab",
+            "",
+            "torch.nn",
+            "nonsense.X",
+        ),
         "cnnlab.build.os.system",  # a module that only happens to be within reach
         "cnnlab.registry.importlib.import_module",
         "cnnlab.registry.Path",  # defined elsewhere

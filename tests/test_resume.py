@@ -36,7 +36,7 @@ STEPS = 33
 
 
 def train(lines: list[str], strike: tuple[int, int] | None = None) -> Result:
-    """Train in this process; `strike` = (step, signal): it sends itself the signal in the middle of that step."""
+    """Train in this process; `strike` = (step, signal): it sends itself the signal in that step."""
     from cnnlab.signals import Interrupted
     from cnnlab.task.classify import Classify
     from cnnlab.train import train
@@ -74,7 +74,10 @@ def same_numbers(one: Path, other: Path) -> None:
     assert timeless[0] == timeless[1]
     assert (first.best_epoch, first.epochs_done, first.threads) == (second.best_epoch, second.epochs_done, 1)
     rows = [
-        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in History(f / "history.csv").rows()]
+        [
+            {k: v for k, v in row.items() if not k.startswith("time/")}
+            for row in History(f / "history.csv").rows()
+        ]
         for f in (one, other)
     ]
     assert rows[0] == rows[1]

@@ -61,7 +61,9 @@ def test_history_has_the_start_every_nth_step_and_every_epoch(tmp_path):
     assert [row["step"] for row in rows] == [0, 4, 8, 11, 12, 16, 20, 22]
     assert "ortho/loss" in rows[0]
     assert [row["epoch"] for row in rows if "val/accuracy" in row] == [1, 2]
-    assert all("lr" in row and "train/loss_step" in row for row in rows if row["step"] % 4 == 0 and row["step"])
+    assert all(
+        "lr" in row and "train/loss_step" in row for row in rows if row["step"] % 4 == 0 and row["step"]
+    )
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_one_others(tmp_path):
@@ -195,7 +197,9 @@ def test_a_sweep_ends_in_means_and_deviations_over_seeds(tmp_path, capsys):
     results = [Result.read(path.parent) for path in tmp_path.rglob("result.json")]
     assert len(results) == 4 and len({result.id for result in results if result}) == 4
     for weight in (0, 0.1):
-        accuracies = [r.metrics["test/accuracy"] for r in results if r and r.values.get("ortho_weight", 0) == weight]
+        accuracies = [
+            r.metrics["test/accuracy"] for r in results if r and r.values.get("ortho_weight", 0) == weight
+        ]
         mean, deviation = sum(accuracies) / 2, abs(accuracies[0] - accuracies[1]) / math.sqrt(2)
         assert f"{mean:.4f} ± {deviation:.4f}" in shown
     assert "±" in shown and "Traceback" not in shown
@@ -204,7 +208,7 @@ def test_a_sweep_ends_in_means_and_deviations_over_seeds(tmp_path, capsys):
 def test_a_refused_job_does_not_stop_a_sweep(tmp_path, capsys):
     line = ["-m", *QUICK, f"output_dir={tmp_path}", "activation=maxout", "activation.k=3,2"]
     assert command(line) == 2
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert err.startswith("activation=maxout activation.k=3: ") and err.count("\n") == 1
     assert len(list(tmp_path.rglob("result.json"))) == 1
 

@@ -1,6 +1,8 @@
 """The ordinary convolution, the baseline of every comparison."""
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 from cnnlab.conv.geometry import dense_macs
 
@@ -25,3 +27,7 @@ class StandardConv2d(nn.Conv2d):
     equivariant = True
     is_convolution = True
     macs = dense_macs
+
+    def initialize(self, rule: Callable[[Tensor, Tensor | None], None]) -> None:
+        """Draw the weights anew by a rule of cnnlab.initializer, in place of nn.Conv2d's."""
+        rule(self.weight, self.bias)

@@ -3,6 +3,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from cnnlab.conv.standard import StandardConv2d
+from cnnlab.initializer import glorot_uniform_
+
 
 class Singla(nn.Module):
     """VGG-like net of Singla's orthogonal convolutions: four conv, two dense layers.
@@ -11,8 +14,8 @@ class Singla(nn.Module):
     activation after every layer but the last and 2x2 max pooling.
 
     Source: Singla 2017, github.com/singlasahil14/orthogonal-convolution.
-    Differs: layers keep their own initial weights (PyTorch's, or the variant's); the article draws filter and
-        bias together by Glorot's uniform rule. The orthogonality loss starts near 37.5 either way.
+    Initial weights: Glorot's uniform rule over filter and bias together, as there, for the dense layers and
+        the convolutions that let themselves be initialised (`initialize`); other variants keep their own.
     Shape: (N, C, H, W) -> (N, classes), H and W at least 10; 3x32x32 gives 64 maps of 6x6, 2304 features.
 
     Raises: ValueError for an input below 10x10.
@@ -29,7 +32,7 @@ class Singla(nn.Module):
         input_shape: Sequence[int],
         classes: int,
         *,
-        conv: Callable[..., nn.Module] = nn.Conv2d,
+        conv: Callable[..., nn.Module] = StandardConv2d,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
@@ -49,6 +52,12 @@ class Singla(nn.Module):
         with torch.no_grad():  # gives lazy layers their sizes; eval, so that no statistics are touched
             self.eval()(torch.zeros(1, *input_shape))
         self.train()
+        for layer in features:
+            if hasattr(layer, "initialize"):
+                layer.initialize(glorot_uniform_)  # type: ignore[operator]
+        for layer in self.classifier:
+            if isinstance(layer, nn.Linear):
+                glorot_uniform_(layer.weight, layer.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return self.classifier(self.features(input))

@@ -10,11 +10,13 @@ from rich.text import Text
 from cnnlab.config import Config, default_words, is_essential, shown
 from cnnlab.result import Result
 
+COMPARED = ("val/accuracy", "test/accuracy", "ortho/loss")
+
 console = Console(highlight=False)
 
 
 def say(line: str) -> None:
-    console.print(Text(line, style="bold"))
+    console.print(Text(line, style="bold"), soft_wrap=True)
 
 
 def say_done(result: Result, config: Config) -> None:
@@ -34,7 +36,11 @@ def say_done(result: Result, config: Config) -> None:
 def show(result: Result, folder: Path) -> None:
     """One run: its metrics, its cost, and where it lies."""
     table = Table(
-        title=describe(result), title_justify="left", title_style="bold", box=None, show_header=False
+        title=" ".join(differences(result)) or "defaults",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
     )
     table.add_column(style="cyan")
     table.add_column(justify="right")
@@ -47,12 +53,11 @@ def show(result: Result, folder: Path) -> None:
     console.print(f"{folder}", soft_wrap=True, markup=False)
 
 
-def describe(result: Result) -> str:
+def differences(result: Result) -> list[str]:
     """The choices and values that are not the defaults."""
     defaults = default_words()
     changed = {g: w for g, w in result.choices.items() if w != defaults.get(g)} | result.values
-    named = {key: value for key, value in changed.items() if is_essential(key)}
-    return ", ".join(f"{key}={shown(value)}" for key, value in named.items()) or "defaults"
+    return [f"{key}={shown(value)}" for key, value in changed.items() if is_essential(key)]
 
 
 def rows(result: Result) -> list[tuple[str, str]]:
@@ -70,45 +75,42 @@ def rows(result: Result) -> list[tuple[str, str]]:
 
 def compare(results: list[Result]) -> None:
     """A sweep: a row per variant, mean ± standard deviation (n - 1) over its seeds."""
-    groups: dict[str, list[Result]] = {}
+    variants: dict[str, list[Result]] = {}
     for result in results:
         if result.status == "done":
-            groups.setdefault(result.variant, []).append(result)
-    if not groups:
-        return
-    names = [
-        name
-        for name in ("val/accuracy", "test/accuracy", "ortho/loss")
-        if any(name in result.metrics for result in results)
-    ]
+            variants.setdefault(result.variant, []).append(result)
+    names = [name for name in COMPARED if any(name in m[0].metrics for m in variants.values())]
+    told = [[part for part in differences(m[0]) if not part.startswith("seed=")] for m in variants.values()]
+    shared = [part for part in (told or [[]])[0] if all(part in parts for parts in told)]
     table = Table(box=None, title="mean ± standard deviation over seeds", title_justify="left")
-    table.add_column("", overflow="fold")
+    table.add_column(", ".join(shared), overflow="fold")
     for name in ("n", *names, "images/s"):
         table.add_column(name, justify="right", no_wrap=True)
-    for members in groups.values():
+    for parts, members in zip(told, variants.values(), strict=True):
         table.add_row(
-            variant_name(members[0]),
+            ", ".join(part for part in parts if part not in shared) or "defaults",
             str(len(members)),
             *(spread([m.metrics[name] for m in members if name in m.metrics]) for name in names),
             f"{statistics.mean(m.images_per_s or 0 for m in members):,.0f}",
         )
-    console.print(table)
+    if variants:
+        console.print(table)
     failed = sum(result.status != "done" for result in results)
     if failed:
         console.print(f"{failed} of {len(results)} runs failed", style="red")
 
 
-def variant_name(result: Result) -> str:
-    return (
-        ", ".join(part for part in describe(result).split(", ") if not part.startswith("seed=")) or "defaults"
-    )
-
-
 def spread(values: list[float]) -> str:
+    """Mean, and standard deviation to the same decimal.
+
+    >>> spread([0.96, 0.98]), spread([37.4871])
+    ('0.9700 ± 0.0141', '37.49')
+    """
     if not values:
         return "-"
     mean = number(statistics.mean(values))
-    return f"{mean} ± {number(statistics.stdev(values))}" if len(values) > 1 else mean
+    decimals = len(mean.partition(".")[2]) if "e" not in mean else 0
+    return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean
 
 
 def number(value: float) -> str:

@@ -43,7 +43,7 @@ class Classify(pl.LightningModule):
         self.loss, self.regularizer = loss, regularizer
         self.preprocessing, self.augmentation = preprocessing, augmentation
         self.optimizer, self.schedule = optimizer, schedule
-        self.convs = conv.layers(net)
+        self.convs: dict[str, Any] = conv.layers(net)
         self.steps_per_epoch: int | None = None  # set where known; else the Trainer is asked
         self.sums: dict[str, Tensor] = {}  # stage -> (loss * n, correct, n), kept on the device
 
@@ -113,7 +113,7 @@ class Classify(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Under any autocast Lightning refuses to clip for a fused optimiser; only fp16's scaler is in its way.
+        # Lightning refuses to clip for fused optimisers under autocast; only fp16's scaler is in their way.
         if gradient_clip_val is None or getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_algorithm == "value":
