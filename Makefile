@@ -21,6 +21,9 @@ laws: .venv/ready  # what every convolution must obey, in under a minute
 proofs: .venv/ready  # the tests that take minutes
 	$(BIN)/pytest -m slow
 
+table: .venv/ready  # README's table from the committed results
+	$(BIN)/python -m cnnlab.report.markdown tests/reference README.md
+
 # CPU builds of torch exist for this version everywhere; on a GPU machine the same line gives the CUDA build.
 .venv/ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

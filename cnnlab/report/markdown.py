@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from cnnlab.config import is_essential
 from cnnlab.report.table import number
 from cnnlab.result import Result
 
@@ -15,23 +16,29 @@ BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 
 
 def table(results: list[Result]) -> str:
-    """One row a run: its accuracies, orthogonality loss and speed, then the commands, one a row.
+    """One row a run: what sets it apart, its accuracies and orthogonality loss; then the commands.
 
-    >>> print(table([Result("0" * 10, "default", overrides=["conv=fft"], metrics={"test/accuracy": 0.5})]))
-    | | test accuracy | val accuracy | orthogonality loss | images/s |
-    |---|---|---|---|---|
-    | 1 | 0.5000 | - | - | - |
+    >>> runs = [Result("0" * 10, "default", overrides=[f"conv={word}", "epochs=2"]) for word in ("fft", "im2col")]
+    >>> runs[0].metrics["test/accuracy"] = 0.5
+    >>> print(table(runs))
+    | | test accuracy | val accuracy | orthogonality loss |
+    |---|---|---|---|
+    | conv=fft | 0.5000 | - | - |
+    | conv=im2col | - | - | - |
     <BLANKLINE>
-        cnnlab conv=fft  # 1
+        cnnlab conv=fft epochs=2
+        cnnlab conv=im2col epochs=2
     <BLANKLINE>
     """
-    lines = ["| | test accuracy | val accuracy | orthogonality loss | images/s |", "|---|---|---|---|---|"]
-    for index, result in enumerate(results, 1):
+    # Where a run was kept and logged says nothing of it.
+    told = [[line for line in r.overrides if is_essential(line.partition("=")[0])] for r in results]
+    rows = ["| | test accuracy | val accuracy | orthogonality loss |", "|---|---|---|---|"]
+    for lines, result in zip(told, results, strict=True):
+        apart = " ".join(line for line in lines if not all(line in others for others in told))
         values = [result.metrics.get(name) for name in ("test/accuracy", "val/accuracy", "ortho/loss")]
-        cells = ["-" if value is None else number(value) for value in (*values, result.images_per_s)]
-        lines.append(f"| {index} | {' | '.join(cells)} |")
-    commands = [f"    cnnlab {shlex.join(r.overrides)}  # {i}" for i, r in enumerate(results, 1)]
-    return "\n".join([*lines, "", *commands, ""])
+        cells = ["-" if value is None else number(value) for value in values]
+        rows.append(f"| {apart} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", *(f"    cnnlab {shlex.join(lines)}" for lines in told), ""])
 
 
 def replace(page: str, content: str) -> str:
@@ -41,10 +48,15 @@ def replace(page: str, content: str) -> str:
     return f"{before}{BEGIN}{content}{END}{after}"
 
 
+def read(folder: Path) -> list[Result]:
+    """The results in a folder, at any depth, the best first."""
+    found = (Result.read(path.parent) for path in folder.rglob("result.json"))
+    results = [result for result in found if result is not None]
+    return sorted(results, key=lambda result: -result.metrics.get("test/accuracy", 0))
+
+
 def main(folder: str, page: str) -> None:
-    found = (Result.read(path.parent) for path in sorted(Path(folder).rglob("result.json")))
-    content = table([result for result in found if result is not None])
-    Path(page).write_text(replace(Path(page).read_text(), content))
+    Path(page).write_text(replace(Path(page).read_text(), table(read(Path(folder)))))
 
 
 if __name__ == "__main__":
