@@ -1,15 +1,8 @@
-"""The laws of a convolution variant, over every word in conf/conv and every geometry below.
-
-A variant that refuses a geometry by NotImplementedError is skipped there, with its reason. The laws take a
-`Case`, so that the end of this file can hold them against variants that break them on purpose.
-"""
+"""The laws of a convolution variant, over every word in conf/conv and every geometry of conv_case.py."""
 
 import inspect
 import pickle
-from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
@@ -22,48 +15,9 @@ import cnnlab
 from cnnlab.conv import layers
 from cnnlab.conv.geometry import dense_macs, output_hw
 from cnnlab.registry import locate, node
+from tests.conv_case import GEOMETRIES, SIZE, Case
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # torch's, of k4_same
-
-GEOMETRIES: dict[str, dict[str, Any]] = {
-    "k1": {"kernel_size": 1},
-    "k3": {"kernel_size": 3, "padding": 1},
-    "one_channel": {"in_channels": 1, "kernel_size": 3, "padding": 1, "bias": False},
-    "k5_stride2_valid": {"kernel_size": 5, "stride": 2, "padding": "valid"},
-    "k4_same": {"kernel_size": 4, "padding": "same"},
-    "k2x3_strides": {"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0)},
-    "dilated_same": {"kernel_size": 3, "dilation": 2, "padding": "same"},
-    "groups": {"kernel_size": 3, "groups": 2, "padding": 1},
-    "wide": {"in_channels": 2, "out_channels": 22, "kernel_size": 3, "padding": 1},
-    "reflect": {"kernel_size": 3, "padding": (2, 1), "padding_mode": "reflect"},
-    "replicate": {"kernel_size": 3, "padding": 2, "padding_mode": "replicate", "stride": 2},
-    "circular": {"kernel_size": 3, "padding": "same", "padding_mode": "circular"},
-}
-SIZE = (11, 10)
-
-
-@dataclass
-class Case:
-    """A variant in a geometry; the same seed builds the same convolution."""
-
-    variant: str
-    geometry: str
-    create: Callable[..., nn.Module]
-
-    def build(self, seed: int = 0, **changes: Any) -> Any:
-        torch.manual_seed(seed)
-        return self.create(**{"in_channels": 4, "out_channels": 6, **GEOMETRIES[self.geometry], **changes})
-
-    def stock(self) -> nn.Conv2d:
-        return nn.Conv2d(**{"in_channels": 4, "out_channels": 6, **GEOMETRIES[self.geometry]})
-
-    def input(self, examples: int = 2, size: tuple[int, int] = SIZE) -> Tensor:
-        channels = GEOMETRIES[self.geometry].get("in_channels", 4)
-        # Mean 1 and scale 3: no padding looks like the data, no magnitude stays in its linear part.
-        return 1 + 3 * torch.randn(examples, channels, *size, generator=torch.Generator().manual_seed(1))
-
-    def breaks(self, law: str) -> str:
-        return f"{self.variant} in geometry {self.geometry} breaks the law: {law}"
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> bool:
@@ -79,6 +33,7 @@ def case_of(word: str, geometry: str) -> Case:
 
 @pytest.fixture(params=[(w, g) for w in cnnlab.available("conv") for g in GEOMETRIES], ids="-".join)
 def case(request: pytest.FixtureRequest) -> Case:
+    """A variant that refuses a geometry by NotImplementedError is skipped there, with its reason."""
     case = case_of(*request.param)
     try:
         case.build()
@@ -281,120 +236,3 @@ def test_output_size_and_macs_are_those_of_conv2d(geometry: str) -> None:
     y = conv(case_of("standard", geometry).input())
     assert output_hw(conv, SIZE) == y.shape[-2:]
     assert dense_macs(conv, SIZE) == y[0].numel() * conv.weight[0].numel()
-
-
-# The laws themselves: each of these breaks one.
-
-Standard = locate("cnnlab.conv.standard.StandardConv2d")
-Orthogonal = locate("cnnlab.conv.orthogonal.OrthogonalConv2d")
-
-
-class Mixes(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x - x.mean(0))
-
-
-class Miscounts(Standard):
-    def macs(self, input_hw: tuple[int, int]) -> int:
-        return super().macs(input_hw) + 1
-
-
-class Rescales(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return 1.01 * super().forward(x)
-
-
-class HidesThatItIsAConvolution(Standard):
-    is_convolution = False
-
-
-class IgnoresPaddingMode(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-
-
-class Bends(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).tanh()
-
-
-class LooksAtThePosition(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        return y * torch.arange(y.shape[-1], device=y.device)
-
-
-class Detaches(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight.detach(), self.bias)
-
-
-class HasAWrongGradient(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x) - super().forward(x).detach()
-
-
-class DividesByTheNorm(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x / x.norm())
-
-
-class RoundsItsInput(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(torch.bfloat16).to(x.dtype) if x.is_contiguous() else x)
-
-
-class Waits(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if x.sum().item() else x
-
-
-class RollsDice(Standard):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x + torch.rand(()))
-
-
-class ForgetsItsState(Standard):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.hidden = torch.rand(())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.hidden
-
-
-class HasASignError(Orthogonal):
-    def _orthonormal(self) -> Tensor:
-        q = super()._orthonormal()  # E - V S^-1 V^T
-        return 2 * torch.eye(*q.shape[-2:]) - q  # E + V S^-1 V^T
-
-
-BREAKERS = [
-    (Mixes, test_examples_do_not_mix, "examples do not mix"),
-    (Miscounts, test_macs_are_those_that_torch_counts, "torch counts"),
-    (Rescales, test_it_is_a_convolution_with_its_weight_iff_claimed, "is_convolution"),
-    (HidesThatItIsAConvolution, test_it_is_a_convolution_with_its_weight_iff_claimed, "is_convolution"),
-    (IgnoresPaddingMode, test_padding_mode_changes_the_output_or_is_refused, "padding_mode"),
-    (Bends, test_superposition_holds_iff_claimed, "superposition"),
-    (LooksAtThePosition, test_a_shifted_image_gives_a_shifted_output_iff_claimed, "shift"),
-    (Detaches, test_every_parameter_gets_a_finite_gradient_that_is_not_zero, "not zero, of weight"),
-    (HasAWrongGradient, test_gradients_are_those_of_finite_differences, "gradcheck"),
-    (DividesByTheNorm, test_zeros_give_finite_outputs_and_gradients, "zeros do no harm"),
-    (RoundsItsInput, test_bf16_and_channels_last_agree_with_fp32, "channels_last"),
-    (Waits, test_it_runs_on_the_meta_device, "meta device"),
-    (RollsDice, test_the_same_seed_gives_the_same_bits, "deterministic"),
-    (ForgetsItsState, test_a_state_dict_a_copy_and_a_pickle_restore_it, "state_dict"),
-    (HasASignError, test_the_constraint_holds_before_and_after_training, "violation"),
-]
-
-
-@pytest.mark.parametrize(
-    ("breaker", "law", "words"), BREAKERS, ids=[breaker.__name__ for breaker, *_ in BREAKERS]
-)
-def test_a_law_catches_and_names_who_breaks_it(
-    breaker: type, law: Callable[[Case], None], words: str
-) -> None:
-    with pytest.raises(
-        AssertionError, match=f"{breaker.__name__} in geometry reflect breaks the law: .*{words}"
-    ):
-        law(Case(breaker.__name__, "reflect", breaker))

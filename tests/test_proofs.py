@@ -107,7 +107,7 @@ def reference(name: str) -> tuple[Result, list[dict[str, float]]]:
 
 
 def test_the_committed_results_show_what_singla_saw():
-    """Weight 0.1 is as good as 0, the hard constraint clearly worse; the loss rises with 0, vanishes with 0.1."""
+    """Weight 0.1 is about as good as 0 and the loss vanishes; the hard constraint is clearly worse."""
     free, free_rows = reference("standard")
     weighted, weighted_rows = reference("ortho_weight")
     hard, _ = reference("orthogonal")

@@ -18,7 +18,8 @@ BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 def table(results: list[Result]) -> str:
     """One row a run: what sets it apart, its accuracies and orthogonality loss; then the commands.
 
-    >>> runs = [Result("0" * 10, "default", overrides=[f"conv={word}", "epochs=2"]) for word in ("fft", "im2col")]
+    >>> lines = (["conv=fft", "epochs=2"], ["conv=im2col", "epochs=2"])
+    >>> runs = [Result("0" * 10, "default", overrides=overrides) for overrides in lines]
     >>> runs[0].metrics["test/accuracy"] = 0.5
     >>> print(table(runs))
     | | test accuracy | val accuracy | orthogonality loss |

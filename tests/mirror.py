@@ -1,0 +1,87 @@
+"""What the tests of the loggers share: a logger, rows to log, and what W&B has received of them."""
+
+import logging
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning  # noqa: F401, sets environment variables: before a test looks at them
+import wandb
+
+from cnnlab.registry import create
+from tests.wandb_server import KEY, WandbServer
+
+CONFIG = {"seed": 0, "ortho_weight": math.inf, "conv": {"_target_": "x", "rho": 1.5}, "tags": [1, None]}
+RESULT = {"val/accuracy": 0.75, "train/loss": math.inf, "status": "done", "best_epoch": 2, "macs": None}
+IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+
+
+@pytest.fixture(autouse=True)
+def no_wandb_of_mine(monkeypatch, tmp_path):
+    """No key, no settings and no address of whoever runs the tests, and no client process left behind."""
+    wandb.teardown()
+    for name in [*filter(lambda name: name.startswith("WANDB_"), os.environ), "NETRC"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    yield
+    wandb.teardown()
+    assert not clients()
+
+
+@pytest.fixture(name="server")
+def wandb_server(monkeypatch):
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        yield server
+
+
+@pytest.fixture(name="warnings")
+def logged_warnings(caplog):
+    caplog.set_level(logging.WARNING, "cnnlab")
+    return lambda: [record.message for record in caplog.records if record.name == "cnnlab"]
+
+
+def clients():
+    """Process ids of W&B's own process, which uploads."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in children if b"wandb-core" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def logger(folder, word="wandb", **changes):
+    about = {"run_id": "0123456789", "name": "sweep", "summary": "conv=x", "tags": ["conv=x"]}
+    return create("logger", word, **{"folder": folder, "config": CONFIG, "history": [], **about, **changes})
+
+
+def rows(steps):
+    return [{"step": step, "epoch": step // 3, "train/loss": step / 4} for step in steps]
+
+
+def train(logger, steps):
+    for row in rows(steps):
+        logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+
+
+def received(run):
+    """The rows of a run on the server, in the form of `rows`."""
+    return [
+        {"step": row["_step"], "epoch": row["epoch"], "train/loss": row["train/loss"]} for row in run.history
+    ]
+
+
+def sync(folder):
+    """What the server has after the user has uploaded the only record in a run's folder."""
+    (record,) = Path(folder, "wandb").glob("*run-*")
+    with WandbServer() as server:
+        environment = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        command = [sys.executable, "-m", "wandb", "sync", "--no-skip-online", str(record)]
+        subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True, timeout=60)
+        (run,) = server.runs.values()
+    return run
