@@ -51,9 +51,11 @@ def number(name: str, value: Any, *, above: float | None = None, at_least: float
     return value
 
 
-def whole(name: str, value: Any, *, at_least: int) -> int:
+def whole(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"{name} must be a whole number >= {at_least}, got {value!r}")
+    if at_most is not None and value > at_most:
+        raise ValueError(f"{name} must be a whole number <= {at_most}, got {value!r}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config, shown
 from cnnlab.registry import factory
+
+log = logging.getLogger("cnnlab")
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import
     from cnnlab.data.images import ImageData
@@ -27,10 +30,13 @@ def module(*overrides: str, config_dir: str | None = None) -> "Classify":
     >>> net(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape
     torch.Size([2, 10])
     """
+    import torch
+
     from cnnlab.compose import Composer
 
     config = Composer(config_dir).one(overrides)
-    return build_task(config, build_data(config))
+    with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
+        return build_task(config, build_data(config))
 
 
 def load(run: str | Path, *, trusted: tuple[str, ...] = ()) -> "Classify":
@@ -50,7 +56,8 @@ def load(run: str | Path, *, trusted: tuple[str, ...] = ()) -> "Classify":
             raise RequestError(f"load {folder}: no {needed.relative_to(folder)}, so no trained run")
     tree: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-    task = assemble(Config(tree | {"trusted": list(trusted)}), **checkpoint["hyper_parameters"])
+    with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
+        task = assemble(Config(tree | {"trusted": list(trusted)}), **checkpoint["hyper_parameters"])
     task.load_state_dict(checkpoint["state_dict"])
     return task.eval()
 
@@ -81,12 +88,14 @@ def assemble(config: Config, input_shape: tuple[int, ...], classes: int) -> "Cla
     """The module of a configuration for images of a shape."""
     import torch
 
+    from cnnlab import conv
     from cnnlab.task.classify import Classify
 
     def choice(*groups: str) -> Callable[..., Any]:
         return functools.partial(_guarded, config, groups)
 
-    # The Trainer builds these when the training begins; what they refuse is to be known before.
+    # Some choices are built only when the training begins, or by no layer; what they refuse is known before.
+    choice("activation")()
     rehearsal = choice("optimizer")([torch.nn.Parameter(torch.zeros(1))])
     choice("schedule")(rehearsal, epochs=config.tree["epochs"], steps_per_epoch=1)
     torch.manual_seed(config.tree["seed"])
@@ -94,6 +103,12 @@ def assemble(config: Config, input_shape: tuple[int, ...], classes: int) -> "Cla
     net = choice("model", "conv", "activation")(
         shape, classes, conv=choice("conv"), activation=choice("activation")
     )
+    if not conv.layers(net) and config.choices.get("conv", "standard") != "standard":
+        choice("conv")(16, 16, 1)  # its knobs are judged all the same
+        log.warning(
+            "model=%s has no convolution: conv=%s changes nothing",
+            *map(config.choices.get, ("model", "conv")),
+        )
     return Classify(
         net,
         input_shape=shape,  # type: ignore[arg-type]
@@ -112,7 +127,7 @@ def _guarded(config: Config, groups: tuple[str, ...], *args: Any, **kwargs: Any)
     node = config.tree[groups[0]]
     with refusals(config, *groups):
         for knob in node.keys() & kwargs.keys():
-            raise ValueError(f"{knob} is not free, cnnlab sets it to {kwargs[knob]!r}")
+            raise ValueError(f"{knob} is not free, cnnlab sets it")
         return factory(node, config.tree["trusted"])(*args, **kwargs)
 
 
@@ -126,7 +141,7 @@ def refusals(config: Config, *groups: str) -> Iterator[None]:
         yield
     except RequestError:
         raise  # a choice within a choice has already said it
-    except (ValueError, TypeError, NotImplementedError, RuntimeError, OSError, ImportError) as error:
+    except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         message = " ".join(str(error).split()) or type(error).__name__

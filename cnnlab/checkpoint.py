@@ -49,12 +49,20 @@ class LastAndBest(Checkpoint):
         self.signals.install()
         self.saved_at = time.monotonic()
 
+    def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self.signals.install()
+
+    def on_test_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self.signals.install()
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         due = self.signals.received is not None or time.monotonic() - self.saved_at > SAVE_EVERY_S
-        if due and not trainer.is_last_batch:
-            self.recorder.read_losses(trainer)  # one that is not finite must not enter a checkpoint
+        # Nor is a point consistent where gradients of half a step are pending: no checkpoint holds them.
+        whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if due and whole_step and not trainer.is_last_batch:
+            self.recorder.read_losses()  # one that is not finite must not enter a checkpoint
             self.recorder.pause()
             self.save(trainer, self.last)
             self.signals.check()
@@ -62,7 +70,7 @@ class LastAndBest(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         metrics = {key: value for key, value in self.recorder.epoch.items() if key.startswith("val/")}
         score = (metrics.get("val/accuracy", -math.inf), -metrics.get("val/loss", math.inf))
-        if score > self.best_score or self.best_epoch is None:
+        if score > self.best_score or not self.best_metrics:  # without validation the last is the best
             self.best_score, self.best_metrics, self.best_epoch = score, metrics, trainer.current_epoch + 1
             self.save(trainer, self.best, weights_only=True)
         self.save(trainer, self.last)

@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from cnnlab.allowed import RequestError, did_you_mean, nearest
 from cnnlab.config import Config, default_words, flatten
@@ -27,7 +28,7 @@ from cnnlab.judge import RESERVED, judge
 from cnnlab.registry import CONF, check_config_dir
 from cnnlab.signature import REQUIRED, signature
 
-ERRORS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
+ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError, TypeError, AttributeError)
 
 
 class Composer:
@@ -77,10 +78,17 @@ class Composer:
                 raise RequestError(f"{line}: keys can be changed, not deleted")
             if "=" not in line:
                 raise RequestError(f"{line}: neither a verb nor KEY=VALUE")
-        try:
-            return OverridesParser.create(config_loader=self.loader).parse_overrides(lines)
-        except ERRORS as error:
-            raise RequestError(_first_line(error)) from error
+        parser = OverridesParser.create(config_loader=self.loader)
+        overrides = []
+        for line in lines:
+            try:
+                overrides += parser.parse_overrides([line])
+            except ERRORS as error:
+                key, _, value = line.partition("=")
+                raise RequestError(
+                    f"{line}: cannot be read; with quotes it is a text: {key}='\"{value}\"'"
+                ) from error
+        return overrides
 
     def for_hydra(self, lines: Iterable[str]) -> list[str]:
         """The lines as Hydra must get them: `++` admits constructor arguments that a YAML does not list."""
@@ -103,6 +111,8 @@ class Composer:
             )
         others = [override for override in overrides if override.key_or_group != "conv"]
         hard = self._composed([*others, *self.parse(["conv=orthogonal"])])
+        if hard.tree["regularizer"]["orthogonality"] != math.inf:
+            raise RequestError("ortho_weight=inf: leaves no room for regularizer.orthogonality")
         hard.tree["regularizer"]["orthogonality"] = 0
         return Config(hard.tree, hard.choices, hard.values, config.overrides)
 
@@ -112,6 +122,9 @@ class Composer:
         for override in filter(self._is_value, overrides):
             self._apply(override, cfg, choices)
         tree = _resolved(cfg, choices)
+        if "experiment" in choices:  # what it sets differs from the defaults, however it was asked for
+            words = {group: word for group, word in choices.items() if group != "experiment"}
+            base, _ = self._base(tuple(f"{group}={word}" for group, word in words.items()))
         before, after = _flat(base), _flat(cfg)
         missing = object()
         values = {
@@ -150,6 +163,12 @@ class Composer:
             choices = {group: str(chosen[group]) for group in groups if chosen.get(group)}
             with open_dict(base):
                 del base["hydra"]
+            for group, word in choices.items():
+                node = base.get(group)
+                if group != "experiment" and not (OmegaConf.is_dict(node) and "_target_" in node):
+                    raise RequestError(
+                        f"{group}={word}: {word}.yaml must hold `_target_: CLASS` and its knobs"
+                    )
             self.bases[lines] = base, choices
         return self.bases[lines]
 
@@ -173,8 +192,11 @@ class Composer:
             owners = [word for word in self.words[group] if knob in self._node(group, word)]
             if owners:
                 return f"{line}: {choices[group]} has no {knob}; it belongs to {', '.join(owners)}"
+        takes = signature(cfg[group].get("_target_")) if group in choices else None
+        if takes is not None and knob in takes.parameters:
+            return f"{line}: is not free, cnnlab sets it"
         keys = [known for known in self._keys(cfg) if not known.endswith("_target_") and known not in choices]
-        if group in choices and (takes := signature(cfg[group].get("_target_"))) is not None:
+        if takes is not None:
             keys += [f"{group}.{parameter}" for parameter in takes.parameters]
         leaves = {known.rpartition(".")[2]: known for known in reversed(keys)}
         near = nearest(key, keys) or leaves.get(nearest(key.rpartition(".")[2], leaves) or "")

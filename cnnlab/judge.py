@@ -8,22 +8,36 @@ from cnnlab.allowed import RequestError, number, one_of, text, truth, whole
 from cnnlab.config import Config, flatten, shown
 from cnnlab.registry import TRUSTED, is_trusted
 
+
+def folder_name(key: str, value: Any) -> str:
+    if "/" in text(key, value) or value.startswith("."):
+        raise ValueError(f"{key} must be the name of a folder in output_dir, got {value!r}")
+    return value
+
+
+def packages(key: str, value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError(f"{key} must be a list of words, [PACKAGE], got {value!r}")
+    return [text(key, item) for item in value]
+
+
 # What a key may be, where no constructor of ours says so.
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "name": text,
-    "seed": functools.partial(whole, at_least=0),
+    "name": folder_name,
+    "seed": functools.partial(whole, at_least=0, at_most=2**63 - 1),
     "epochs": functools.partial(whole, at_least=1),
     "batch_size": functools.partial(whole, at_least=1),
     "ortho_weight": functools.partial(number, at_least=0),
     "threads": lambda key, value: value is None or whole(key, value, at_least=1),
     "output_dir": text,
     "resume": truth,
-    "trusted": lambda key, value: [
-        text(key, item) for item in (value if isinstance(value, list) else [value])
-    ],
+    "trusted": packages,
     "optimizer.lr": functools.partial(number, above=0),
     "dataset.split_seed": functools.partial(whole, at_least=0),
     "trainer.devices": functools.partial(one_of, words=[1]),
+    "trainer.num_nodes": functools.partial(one_of, words=[1]),
+    "trainer.max_steps": lambda key, value: value == -1 or whole(key, value, at_least=1),
+    "trainer.limit_train_batches": functools.partial(number, above=0),
 }
 
 # Trainer arguments that cnnlab sets itself, and what to say instead.
@@ -33,6 +47,9 @@ RESERVED = {
     "trainer.default_root_dir": "output_dir=DIR says where runs are kept",
     "trainer.callbacks": "cnnlab sets the callbacks",
     "trainer.enable_checkpointing": "every run keeps checkpoints/{last,best}.ckpt",
+    "trainer.val_check_interval": "validation ends an epoch; trainer.check_val_every_n_epoch=N is rarer",
+    "trainer.fast_dev_run": "epochs=1 trainer.max_steps=1 is a quick try",
+    "trainer.barebones": "it would leave no record",
 }
 
 

@@ -76,10 +76,10 @@ def run(arguments: list[str], composer: Composer, jobs: int) -> int:
     try:
         codes.append(through_hydra(arguments, job))
     except Interrupted as interrupted:
-        print(f"{interrupted}; the same command resumes it", file=sys.stderr)
+        print(f"{interrupted}; asked for again (without resume=false) it goes on", file=sys.stderr)
         codes.append(interrupted.exit_code)
     if jobs > 1:
-        table.compare(results)
+        table.compare(results, jobs)
     return max(codes)
 
 
@@ -123,6 +123,8 @@ def through_hydra(arguments: list[str], job: Callable[[Any], None] = lambda cfg:
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(" ".join(str(error).split())) from error
+    except OSError as error:  # the sweep's folder
+        raise RequestError(f"output_dir: {error.filename}: {error.strerror}") from error
     finally:
         sys.argv = before
         restore()

@@ -29,7 +29,10 @@ class Recorder(Checkpoint):
     def __init__(self, history: History) -> None:
         self.history = history
         self.logger: Any = None  # a Lightning logger that can `conclude`
-        self.losses: list[torch.Tensor] = []  # of the steps since the last reading
+        self.step = 0  # that is being trained, counted from 1; with accumulation it has several batches
+        self.losses: list[
+            tuple[int, torch.Tensor]
+        ] = []  # step and loss of the batches since the last reading
         self.row_step = 0  # of the last row
         self.epoch: dict[str, float] = {}  # metrics of the epoch that just ended
         self.images, self.seconds = 0, 0.0  # of the training batches of the whole run
@@ -49,31 +52,32 @@ class Recorder(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        self.step = trainer.global_step + 1
         if self.since is None:  # after a pause, or resumed in mid-epoch
             self.since = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.losses.append(outputs["loss"].detach())
+        self.losses.append((self.step, outputs["loss"].detach()))
         self.epoch_images += len(batch[1])
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         at_row = every > 0 and trainer.global_step % every == 0 and trainer.global_step > self.row_step
         if at_row or trainer.is_last_batch:
-            loss = self.read_losses(trainer)
+            self.read_losses()
             if trainer.is_last_batch:
                 self.pause()
             if at_row:
                 self.row_step = trainer.global_step
                 lr = trainer.optimizers[0].param_groups[0]["lr"]
-                self.record(trainer, {"train/loss_step": loss, "lr": lr})
+                self.record(trainer, {"train/loss_step": float(task.step_loss), "lr": lr})  # type: ignore[arg-type]
 
     def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.pause()
         self.validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        self.read_losses(trainer)
+        self.read_losses()
         self.pause()
         self.images += self.epoch_images
         self.seconds += self.epoch_seconds
@@ -83,14 +87,15 @@ class Recorder(Checkpoint):
         self.epoch = metrics | {"time/images_per_s": self.epoch_images / max(self.epoch_seconds, 1e-9)}
         self.record(trainer, self.epoch, epochs_done=trainer.current_epoch + 1)
 
-    def read_losses(self, trainer: pl.Trainer) -> float:
-        """Wait for the device and look at the losses since the last reading; returns the last."""
-        losses = torch.stack(self.losses).tolist() if self.losses else [0.0]
-        self.losses = []
-        for age, loss in reversed(list(enumerate(reversed(losses)))):
+    def read_losses(self) -> None:
+        """Wait for the device and look at the losses since the last reading."""
+        read, self.losses = self.losses, []
+        if not read:
+            return
+        steps, losses = zip(*read, strict=True)
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
             if not math.isfinite(loss):
-                raise NonFiniteLoss(trainer.global_step - age, loss)
-        return losses[-1]
+                raise NonFiniteLoss(step, loss)
 
     def pause(self) -> None:
         """Stop the clock: what follows is not training."""

@@ -47,6 +47,10 @@ def check_config_dir(folder: Path) -> None:
     """A user's YAML may add words, not shadow cnnlab's: one name must mean one thing in every result."""
     if not folder.is_dir():
         raise RequestError(f"--config-dir {folder}: no such folder")
+    if (folder / "config.yaml").exists():
+        raise RequestError(
+            f"--config-dir {folder}: config.yaml: the root is cnnlab's; an experiment can change it"
+        )
     for path in sorted(folder.glob("*/*.yaml")):
         group, word = path.parent.name, path.stem
         if (CONF / group / path.name).exists():

@@ -1,8 +1,10 @@
 """A whole run on one page: config -> data . model . task -> trainer -> result."""
 
+import contextlib
 import logging
 import resource
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -42,6 +44,7 @@ def train(config: Config) -> Result:
     # A resumed run keeps its threads: another count would change bits.
     threads = (before and before.threads) or tree["threads"] or THREADS
     torch.set_num_threads(threads)
+    _forget_peak_memory()
     data = build_data(config)
     task = build_task(config, data)
     path, started = config.folder, before.started if before else _now()
@@ -75,6 +78,7 @@ def train(config: Config) -> Result:
         result.write(path)
         exit_code = 1
         try:
+            trainer.precision_plugin.convert_module(task)  # before a checkpoint of that precision is read
             trainer.fit(
                 task, data, ckpt_path=None if resumed_at is None else checkpoints.last, weights_only=True
             )
@@ -85,7 +89,7 @@ def train(config: Config) -> Result:
         except Interrupted as interrupted:
             result.status, result.error, exit_code = "interrupted", str(interrupted), interrupted.exit_code
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             result.status, result.error = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, NonFiniteLoss):
                 result.error = f"{error}; {where_it_began(config, data, checkpoints.last, error.step)}"
@@ -123,6 +127,14 @@ def _logger(config: Config, history: History) -> Any:
             config=config.tree,
             history=history.rows(),
         )
+
+
+def _forget_peak_memory() -> None:
+    """So that a sweep's job in this process does not inherit the peak of an earlier one."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # Linux alone has it
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_memory_mb(device: torch.device) -> float:

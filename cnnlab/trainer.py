@@ -18,7 +18,7 @@ THREADS = torch.get_num_threads()  # of the machine, before any run sets its own
 def build_trainer(config: Config, callbacks: list[Callback]) -> pl.Trainer:
     """The Trainer of a configuration; the progress bar shows on a terminal only."""
     node: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0} | config.tree["trainer"]
-    progress = node["enable_progress_bar"] = bool(node["enable_progress_bar"]) and sys.stdout.isatty()
+    progress = node["enable_progress_bar"] = bool(node["enable_progress_bar"]) and terminal()
     if progress:
         callbacks = [*callbacks, RichProgressBar(refresh_rate=5)]
     if node["precision"] == "auto":
@@ -31,6 +31,10 @@ def build_trainer(config: Config, callbacks: list[Callback]) -> pl.Trainer:
             )
         except MisconfigurationException as error:
             raise ValueError(str(error)) from error
+
+
+def terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def best_precision(accelerator: str) -> str:

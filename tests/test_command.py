@@ -22,6 +22,18 @@ MISTAKES = {
     "threads=0": ("threads=0: ", ">= 1"),
     "resume=3": ("resume=3: ", "true or false"),
     "name=": ("name=: ", "word"),
+    "name=../x": ("name=../x: ", "folder"),
+    "seed=99999999999999999999999": ("seed=99999999999999999999999: ", "<="),
+    "trusted=os": ("trusted=os: ", "[PACKAGE]"),
+    "trainer.num_nodes=2": ("trainer=auto trainer.num_nodes=2: ", "1"),
+    "trainer.max_steps=0": ("trainer=auto trainer.max_steps=0: ", ">= 1"),
+    "trainer.limit_train_batches=0": ("trainer=auto trainer.limit_train_batches=0: ", "> 0"),
+    "trainer.val_check_interval=0.5": ("trainer.val_check_interval=0.5: ", "check_val_every_n_epoch"),
+    "ortho_weight=inf regularizer.orthogonality=0.5": ("ortho_weight=inf: ", "regularizer.orthogonality"),
+    "-m output_dir=/dev/null/x seed=0,1": ("output_dir: /dev/null/x", ""),
+    "conv.kernel_size=5": ("conv=standard conv.kernel_size=5: ", "not free"),
+    "model=linear conv=decoupled_tanh conv.rho=-1": ("conv=decoupled_tanh conv.rho=-1: ", "> 0"),
+    "optimizer.betas=[0.9]": ("optimizer=adam", ""),
     "trusted=3": ("trusted=3: ", "word"),
     "optimizer.lr=-3": ("optimizer=adam optimizer.lr=-3: ", "> 0"),
     "optimizer.lr=${nope}": ("optimizer=adam optimizer.lr", "nope"),
@@ -47,7 +59,7 @@ MISTAKES = {
     "--foo": ("", "--foo"),
     "--cfg=foo": ("", "'job'"),
     "hydra.foo=1": ("", "hydra.foo"),
-    "optimizer.betas=[1": ("", "[1"),
+    "optimizer.betas=[1": ("optimizer.betas=[1: ", "quotes"),
     "ortho_weight=inf conv=decoupled_tanh": ("ortho_weight=inf: ", "conv=decoupled_tanh"),
     "-m seed=0,x": ("seed=x: ", "whole number"),
     "-m conv=standard,nope": ("conv=nope: ", "no such conv"),
@@ -199,6 +211,19 @@ def test_a_users_own_class_and_yaml_train_once_trusted(own_folder):
     assert done.returncode == 0, done.stderr
     result = json.loads(next(Path("outputs").rglob("result.json")).read_text())
     assert result["choices"]["conv"] == "mine" and "theirs.MyConv2d" in result["sources"]
+
+
+@pytest.mark.parametrize("text", ["a: [1\n", "- 1\n", "", "scale: 1\n"])
+def test_a_users_broken_yaml_is_one_line(own_folder, text, capsys):
+    (own_folder / "yaml" / "conv" / "mine.yaml").write_text(text)
+    assert command(["--config-dir", "yaml", "conv=mine"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_users_folder_cannot_replace_the_root(own_folder, capsys):
+    (own_folder / "yaml" / "config.yaml").write_text("epochs: 1\n")
+    assert command(["--config-dir", "yaml"]) == 2
+    assert "config.yaml" in capsys.readouterr().err
 
 
 def test_list_shows_a_users_own_words(own_folder):

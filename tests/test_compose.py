@@ -84,6 +84,15 @@ def test_an_experiment_is_the_same_run_as_its_lines_written_out():
     assert config_id("experiment=singla") == config_id(*written_out.split())
 
 
+def test_what_an_experiment_sets_differs_from_the_defaults():
+    config = Composer().one(["experiment=singla", "dataset.path=x"])
+    changed = {"optimizer.lr": 3e-4, "epochs": 8, "batch_size": 128, "dataset.path": "x"}
+    assert config.values == changed
+    written_out = [f"{key}={value}" for key, value in changed.items()]
+    words = ["model=singla", "preprocessing=unit_range", "dataset=hub"]
+    assert Composer().one([*words, *written_out]).folder == config.folder
+
+
 def test_the_id_is_known():
     # A change of this number makes everybody's finished runs unknown: only with a reason.
     tree = {"seed": 0, "conv": {"_target_": "cnnlab.conv.standard.StandardConv2d"}, "name": "x"}
@@ -122,7 +131,7 @@ def test_ortho_weight_inf_turns_standard_into_orthogonal_and_nothing_else():
 
 def test_arguments_that_cnnlab_supplies_cannot_be_set():
     for line in ("conv.in_channels=3", "schedule.epochs=3", "model.classes=3"):
-        with pytest.raises(RequestError, match="no such key"):
+        with pytest.raises(RequestError, match="is not free"):
             Composer().one([line])
 
 

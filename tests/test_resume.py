@@ -136,6 +136,40 @@ def test_a_signal_ends_a_run_after_a_checkpoint_and_it_resumes_in_mid_epoch(sign
     same_numbers(folder_of(whole), folder)
 
 
+@pytest.mark.parametrize("extra", ["trainer.accumulate_grad_batches=2", "trainer.precision=64-true"])
+def test_a_signal_in_a_run_of_another_kind_loses_nothing(extra, tmp_path):
+    whole, stopped = ([*EVERYTHING, extra, f"output_dir={tmp_path / name}"] for name in ("whole", "stopped"))
+    isolated.run(train, whole)
+    for step in (3, 9):
+        with pytest.raises(isolated.Ended):
+            isolated.run(train, stopped, (step, signal.SIGTERM))
+    isolated.run(train, stopped)
+    same_numbers(folder_of(whole), folder_of(stopped))
+
+
+def stop_while_testing(lines: list[str]) -> Result:
+    from cnnlab.task.classify import Classify
+
+    test_step = Classify.test_step
+
+    def struck(self, batch, batch_idx):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return test_step(self, batch, batch_idx)
+
+    Classify.test_step = struck
+    return train(lines)
+
+
+def test_a_signal_in_the_test_phase_interrupts_the_run(tmp_path):
+    lines = [*EVERYTHING, f"output_dir={tmp_path}"]
+    with pytest.raises(isolated.Ended) as ended:
+        isolated.run(stop_while_testing, lines)
+    assert ended.value.exitcode == 128 + signal.SIGTERM
+    left = Result.read(folder_of(lines))
+    assert left is not None and left.status == "interrupted"
+    assert isolated.run(train, lines).status == "done"
+
+
 def test_torn_files_of_a_kill_do_not_matter(tmp_path):
     whole, torn = ([*EVERYTHING, f"output_dir={tmp_path / name}"] for name in ("whole", "torn"))
     isolated.run(train, whole)

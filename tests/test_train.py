@@ -18,11 +18,13 @@ from cnnlab.result import Result
 from cnnlab.task.classify import Classify
 from cnnlab.train import train
 
-QUICK = ["logger=none", "model.filters=[8]", "epochs=2", "batch_size=128", "threads=1"]
+QUICK = ["logger=none", "epochs=2", "batch_size=128", "threads=1"]
+SMALL = "model.filters=[8]"
 
 
 def run(tmp_path: Path, *lines: str) -> tuple[Result, Path]:
-    config = Composer().one([*QUICK, f"output_dir={tmp_path}", *lines])
+    small = [] if "model=linear" in lines else [SMALL]
+    config = Composer().one([*QUICK, *small, f"output_dir={tmp_path}", *lines])
     return train(config), config.folder
 
 
@@ -102,7 +104,7 @@ def test_best_is_by_accuracy_then_by_loss(tmp_path):
 
 
 def test_a_done_run_is_shown_and_not_run_again(tmp_path, capsys, monkeypatch):
-    line = [*QUICK, f"output_dir={tmp_path}"]
+    line = [*QUICK, SMALL, f"output_dir={tmp_path}"]
     assert command(line) == 0
     monkeypatch.setattr(train_module, "train", lambda config: pytest.fail("it was run again"))
     assert command([*line, "name=default"]) == 0
@@ -115,7 +117,7 @@ def test_a_done_run_says_when_the_source_of_its_classes_has_changed(tmp_path, ca
     result, folder = run(tmp_path)
     result.sources["cnnlab.model.convnet.ConvNet"] = "0123456789"
     result.write(folder)
-    assert command([*QUICK, f"output_dir={tmp_path}"]) == 0
+    assert command([*QUICK, SMALL, f"output_dir={tmp_path}"]) == 0
     assert "cnnlab.model.convnet.ConvNet has changed" in capsys.readouterr().out
 
 
@@ -131,11 +133,11 @@ def test_resume_false_runs_afresh_and_keeps_the_old_folder(tmp_path):
 
 def test_a_run_goes_by_its_content_not_by_how_it_was_asked_for(tmp_path):
     _, folder = run(tmp_path, "ortho_weight=0.0", "optimizer.lr=1e-3", "dataset=digits")
-    assert Composer().one([*QUICK, f"output_dir={tmp_path}"]).folder == folder
+    assert Composer().one([*QUICK, SMALL, f"output_dir={tmp_path}"]).folder == folder
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_layer(tmp_path, capsys):
-    code = command([*QUICK, f"output_dir={tmp_path}", "optimizer=sgd", "optimizer.lr=1e30"])
+    code = command([*QUICK, SMALL, f"output_dir={tmp_path}", "optimizer=sgd", "optimizer.lr=1e30"])
     assert code == 1
     result = Result.read(next(tmp_path.rglob("result.json")).parent)
     assert result is not None and result.status == "failed"
@@ -179,6 +181,37 @@ def test_an_orthogonality_weight_with_nothing_to_weigh_warns_once(tmp_path, capl
     assert sum("orthogonality" in record.message for record in caplog.records) == 1
 
 
+def test_without_validation_the_last_weights_are_the_best(tmp_path):
+    result, _ = run(tmp_path, "trainer.check_val_every_n_epoch=5", "epochs=3")
+    assert result.best_epoch == 3 and "val/accuracy" in result.metrics
+
+
+def test_the_loss_of_a_row_is_that_of_the_step_without_penalties(tmp_path):
+    lines = ["trainer.log_every_n_steps=1", "trainer.max_steps=1", "ortho_weight=1000"]
+    result, folder = run(tmp_path, *lines)
+    row = History(folder / "history.csv").rows()[1]
+    assert row["train/loss_step"] == pytest.approx(result.metrics["train/loss"], rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_is_found_among_accumulated_batches(tmp_path):
+    lines = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.accumulate_grad_batches=4"]
+    result, _ = run(tmp_path, *lines)
+    assert "at step 2;" in str(result.error) and "output of net.features" in str(result.error)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed", "bf16-true"])
+def test_every_precision_of_the_cpu_trains(precision, tmp_path):
+    result, _ = run(tmp_path, f"trainer.precision={precision}", "epochs=1")
+    assert result.status == "done", result.error
+    assert 0 < result.metrics["train/accuracy"] < 1
+
+
+def test_a_model_without_convolutions_says_that_conv_changes_nothing(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "cnnlab"):
+        run(tmp_path, "model=linear", "conv=orthogonal", "epochs=1")
+    assert any("conv=orthogonal changes nothing" in record.message for record in caplog.records)
+
+
 def test_max_steps_ends_a_run_in_mid_epoch_with_all_its_metrics(tmp_path):
     result, _ = run(tmp_path, "trainer.max_steps=3")
     assert result.status == "done" and {"val/accuracy", "test/accuracy", "train/loss"} <= set(result.metrics)
@@ -191,7 +224,7 @@ def test_gradients_are_clipped_on_request(tmp_path):
 
 
 def test_a_sweep_ends_in_means_and_deviations_over_seeds(tmp_path, capsys):
-    line = ["-m", *QUICK, f"output_dir={tmp_path}", "ortho_weight=0,0.1", "seed=range(2)"]
+    line = ["-m", *QUICK, SMALL, f"output_dir={tmp_path}", "ortho_weight=0,0.1", "seed=range(2)"]
     assert command(line) == 0
     shown = capsys.readouterr().out
     results = [Result.read(path.parent) for path in tmp_path.rglob("result.json")]
@@ -206,7 +239,7 @@ def test_a_sweep_ends_in_means_and_deviations_over_seeds(tmp_path, capsys):
 
 
 def test_a_refused_job_does_not_stop_a_sweep(tmp_path, capsys):
-    line = ["-m", *QUICK, f"output_dir={tmp_path}", "activation=maxout", "activation.k=3,2"]
+    line = ["-m", *QUICK, SMALL, f"output_dir={tmp_path}", "activation=maxout", "activation.k=3,2"]
     assert command(line) == 2
     err = capsys.readouterr().err
     assert err.startswith("activation=maxout activation.k=3: ") and err.count("\n") == 1

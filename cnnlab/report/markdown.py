@@ -32,7 +32,14 @@ def table(results: list[Result]) -> str:
     <BLANKLINE>
     """
     # Where a run was kept and logged says nothing of it.
-    told = [[line for line in r.overrides if is_essential(line.partition("=")[0])] for r in results]
+    told = [
+        [
+            line
+            for line in r.overrides
+            if line.startswith("experiment=") or is_essential(line.partition("=")[0])
+        ]
+        for r in results
+    ]
     rows = ["| | test accuracy | val accuracy | orthogonality loss |", "|---|---|---|---|"]
     for lines, result in zip(told, results, strict=True):
         apart = " ".join(line for line in lines if not all(line in others for others in told))

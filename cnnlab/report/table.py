@@ -1,6 +1,8 @@
 """Tables in the terminal: one run, or a sweep's variants with mean and standard deviation over seeds."""
 
+import os
 import statistics
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +14,16 @@ from cnnlab.result import Result
 
 COMPARED = ("val/accuracy", "test/accuracy", "ortho/loss")
 
-console = Console(highlight=False)
+
+class Terminal(Console):
+    """A console whose reader may leave, as `head` does: it falls silent, and the jobs go on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Terminal(highlight=False)
 
 
 def say(line: str) -> None:
@@ -35,13 +46,8 @@ def say_done(result: Result, config: Config) -> None:
 
 def show(result: Result, folder: Path) -> None:
     """One run: its metrics, its cost, and where it lies."""
-    table = Table(
-        title=" ".join(differences(result)) or "defaults",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        show_header=False,
-    )
+    say(" ".join(differences(result)) or "defaults")
+    table = Table(box=None, show_header=False)
     table.add_column(style="cyan")
     table.add_column(justify="right")
     for name, value in rows(result):
@@ -73,7 +79,7 @@ def rows(result: Result) -> list[tuple[str, str]]:
     return [*lines, ("wall time", f"{result.wall_s:.1f} s on {result.device}")]
 
 
-def compare(results: list[Result]) -> None:
+def compare(results: list[Result], jobs: int) -> None:
     """A sweep: a row per variant, mean ± standard deviation (n - 1) over its seeds."""
     variants: dict[str, list[Result]] = {}
     for result in results:
@@ -95,9 +101,9 @@ def compare(results: list[Result]) -> None:
         )
     if variants:
         console.print(table)
-    failed = sum(result.status != "done" for result in results)
-    if failed:
-        console.print(f"{failed} of {len(results)} runs failed", style="red")
+    missing = jobs - sum(len(members) for members in variants.values())
+    if missing:
+        console.print(f"{missing} of {jobs} runs are not done", style="red")
 
 
 def spread(values: list[float]) -> str:

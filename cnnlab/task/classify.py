@@ -1,5 +1,6 @@
 """Classification: scores, loss plus penalties, accuracy."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,14 +46,18 @@ class Classify(pl.LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.convs: dict[str, Any] = conv.layers(net)
         self.steps_per_epoch: int | None = None  # set where known; else the Trainer is asked
+        self.step_loss = torch.tensor(torch.nan)  # of the last training batch
         self.sums: dict[str, Tensor] = {}  # stage -> (loss * n, correct, n), kept on the device
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(self.preprocessing(images).contiguous(memory_format=torch.channels_last))
+        pixels = self.preprocessing(images).to(self.dtype, memory_format=torch.channels_last)
+        return self.net(pixels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
-        return self._measure("train", self.augmentation(images), labels) + self.regularizer(self.net)
+        loss = self._measure("train", self.augmentation(images), labels)
+        self.step_loss = loss.detach()
+        return loss + self.regularizer(self.net)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._measure("val", *batch)
@@ -69,8 +74,8 @@ class Classify(pl.LightningModule):
         scores = self(images)
         loss = self.loss(scores, labels)
         with torch.no_grad():
-            count = torch.full_like(loss, len(labels))
-            sums = torch.stack([loss * count, (scores.argmax(1) == labels).sum().to(loss), count])
+            count = torch.full_like(loss, len(labels), dtype=torch.float32)  # bf16 counts to 256
+            sums = torch.stack([loss * count, (scores.argmax(1) == labels).sum().to(count), count])
             self.sums[stage] = self.sums[stage].to(sums) + sums if stage in self.sums else sums
         return loss
 
@@ -103,7 +108,10 @@ class Classify(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         epochs = max(1, self.trainer.max_epochs or 1)  # -1 where a Trainer counts steps alone
-        steps = self.steps_per_epoch or max(1, int(self.trainer.estimated_stepping_batches) // epochs)
+        steps = self.steps_per_epoch
+        if steps is None:
+            total = self.trainer.estimated_stepping_batches  # inf where nothing but time ends the training
+            steps = max(1, int(total) // epochs) if math.isfinite(total) else 1
         schedule = self.schedule(optimizer, epochs=epochs, steps_per_epoch=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -125,4 +133,7 @@ class Classify(pl.LightningModule):
         checkpoint["sums"] = {stage: sums.tolist() for stage, sums in self.sums.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.sums = {stage: torch.tensor(sums) for stage, sums in checkpoint.get("sums", {}).items()}
+        self.sums = {
+            stage: torch.tensor(sums, dtype=torch.float64)
+            for stage, sums in checkpoint.get("sums", {}).items()
+        }
