@@ -109,7 +109,7 @@ def test_a_done_run_is_shown_and_not_run_again(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train_module, "train", lambda config: pytest.fail("it was run again"))
     assert command([*line, "name=default"]) == 0
     shown = capsys.readouterr().out
-    assert "Done already" in shown and shown.count("test/accuracy") == 2
+    assert "Done on" in shown and shown.count("test/accuracy") == 2
     assert "has changed" not in shown
 
 

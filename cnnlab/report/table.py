@@ -36,7 +36,7 @@ def say_done(result: Result, config: Config) -> None:
 
     commit = f" at commit {result.git}" if result.git else ""
     when = str(result.finished)[:16].replace("T", " ")
-    say(f"Done already, {when} UTC{commit}; resume=false runs it afresh")
+    say(f"Done on {when} UTC{commit}; resume=false runs it afresh")
     changed = [name for name, digest in sources(config).items() if result.sources.get(name, digest) != digest]
     if changed:
         console.print(
