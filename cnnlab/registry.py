@@ -65,7 +65,7 @@ def create(group: str, word: str, *args: Any, **overrides: Any) -> Any:
     >>> create("conv", "decoupled_tanh", 3, 16, 3, padding=1, rho=2.0)  # doctest: +ELLIPSIS
     TanhConv2d(3, 16, kernel_size=(3, 3), ...)
     """
-    return instantiate({**node(group, word), **overrides}, *args)
+    return factory({**node(group, word), **overrides})(*args)
 
 
 def is_trusted(path: str, trusted: Iterable[str] = ()) -> bool:
@@ -91,11 +91,6 @@ def locate(target: str, trusted: Iterable[str] = ()) -> Any:
     if not is_trusted(found.__module__, trusted):
         raise ValueError(f"_target_={target}: it is defined in {found.__module__}, which is not trusted")
     return found
-
-
-def instantiate(choice: Mapping[str, Any], *args: Any, trusted: Iterable[str] = (), **kwargs: Any) -> Any:
-    """Call the class a node names with its knobs; `kwargs` (what the caller supplies) come on top."""
-    return factory(choice, trusted=trusted)(*args, **kwargs)
 
 
 def factory(choice: Mapping[str, Any], trusted: Iterable[str] = ()) -> functools.partial[Any]:
