@@ -31,16 +31,26 @@ class Case:
     variant: str
     geometry: str
     create: Callable[..., nn.Module]
+    dilation: int = 1  # that the variant's YAML sets, where the geometry sets none
 
-    def build(self, seed: int = 0, **changes: Any) -> Any:
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"in_channels": 4, "out_channels": 6, "dilation": self.dilation, **GEOMETRIES[self.geometry]}
+
+    def build(self, seed: int = 0, size: tuple[int, int] = SIZE, **changes: Any) -> Any:
+        """The convolution after a dry pass over zeros, as models do: it gives lazy layers their size."""
         torch.manual_seed(seed)
-        return self.create(**{"in_channels": 4, "out_channels": 6, **GEOMETRIES[self.geometry], **changes})
+        conv = self.create(**(self.arguments | changes))
+        with torch.no_grad():
+            zeros = torch.zeros(1, self.arguments["in_channels"], *size)
+            conv.eval()(zeros.to(next(conv.parameters()).device))
+        return conv.train()
 
     def stock(self) -> nn.Conv2d:
-        return nn.Conv2d(**{"in_channels": 4, "out_channels": 6, **GEOMETRIES[self.geometry]})
+        return nn.Conv2d(**self.arguments)
 
     def input(self, examples: int = 2, size: tuple[int, int] = SIZE) -> Tensor:
-        channels = GEOMETRIES[self.geometry].get("in_channels", 4)
+        channels = self.arguments["in_channels"]
         # Mean 1 and scale 3: no padding looks like the data, no magnitude stays in its linear part.
         return 1 + 3 * torch.randn(examples, channels, *size, generator=torch.Generator().manual_seed(1))
 

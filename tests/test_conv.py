@@ -28,7 +28,8 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> bool:
 
 
 def case_of(word: str, geometry: str) -> Case:
-    return Case(word, geometry, lambda **arguments: cnnlab.create("conv", word, **arguments))
+    dilation = node("conv", word).get("dilation", 1)
+    return Case(word, geometry, lambda **arguments: cnnlab.create("conv", word, **arguments), dilation)
 
 
 @pytest.fixture(params=[(w, g) for w in cnnlab.available("conv") for g in GEOMETRIES], ids="-".join)
@@ -64,13 +65,15 @@ def test_examples_do_not_mix(case: Case) -> None:
 
 
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(case: Case) -> None:
-    conv = case.build()
-    conv(case.input()).square().sum().backward()
-    for name, parameter in conv.named_parameters():
+    conv, x = case.build(), case.input().requires_grad_()
+    conv(x).square().sum().backward()
+    for name, parameter in [("the input", x), *conv.named_parameters()]:
         if parameter.requires_grad:
             gradient = torch.zeros(()) if parameter.grad is None else parameter.grad
             assert gradient.isfinite().all(), case.breaks(f"finite gradient, of {name}")
             assert gradient.any(), case.breaks(f"gradient that is not zero, of {name}")
+        else:
+            assert parameter.grad is None, case.breaks(f"no gradient for what is frozen, {name}")
 
 
 def test_zeros_give_finite_outputs_and_gradients(case: Case) -> None:
@@ -82,7 +85,7 @@ def test_zeros_give_finite_outputs_and_gradients(case: Case) -> None:
 
 
 def test_gradients_are_those_of_finite_differences(case: Case) -> None:
-    conv, x = case.build().double().eval(), case.input(2, (6, 5)).double().requires_grad_()
+    conv, x = case.build().double().eval(), case.input().double().requires_grad_()
     parameters = {name: p for name, p in conv.named_parameters() if p.requires_grad}
 
     def forward(x: Tensor, *values: Tensor) -> Tensor:
@@ -125,10 +128,10 @@ def test_the_same_seed_gives_the_same_bits(case: Case) -> None:
 def test_it_runs_on_the_meta_device(case: Case) -> None:
     """Where there are no values, whatever waits for one or brings a tensor of another device fails."""
     expected = case.build()(case.input()).shape
-    with torch.device("meta"):
-        conv = case.build()
     try:
-        y = conv(case.input().to("meta"))
+        with torch.device("meta"):
+            conv = case.build()
+        y = conv(case.input().to("meta").requires_grad_())
         y.sum().backward()
     except (RuntimeError, NotImplementedError) as error:
         raise AssertionError(f"{case.breaks('runs on the meta device')}: {error}") from error
@@ -144,10 +147,22 @@ def test_superposition_holds_iff_claimed(case: Case) -> None:
     assert holds == claimed, case.breaks(f"superposition iff `linear`, claimed {claimed}")
 
 
+def test_a_linear_variant_knows_how_much_it_can_stretch_an_image(case: Case) -> None:
+    size = (12, 11)
+    conv, zero = case.build(size=size).double().eval(), torch.zeros_like(case.input(1, size)).double()
+    if not getattr(conv, "linear", False):
+        assert not hasattr(conv, "lipschitz"), case.breaks("lipschitz() iff `linear`")
+        return
+    columns = torch.eye(zero.numel(), dtype=torch.float64).view(-1, *zero.shape[1:])
+    matrix = (conv(columns) - conv(zero)).flatten(1)  # of the operator, transposed
+    largest = torch.linalg.matrix_norm(matrix, 2).item()
+    assert conv.lipschitz(size) == pytest.approx(largest, rel=1e-4), case.breaks("lipschitz() is the norm")
+
+
 def test_a_shifted_image_gives_a_shifted_output_iff_claimed(case: Case) -> None:
-    conv, stock = case.build().eval(), case.stock()
+    conv, stock = case.build(size=(24, 23)).eval(), case.stock()
     down, right = stock.stride
-    image = case.input(size=(18 + down, 17 + right))
+    image = case.input(size=(24 + down, 23 + right))
     here, there = conv(image[..., :-down, :-right]), conv(image[..., down:, right:])
     for dim in (-2, -1):  # leave out what padding can have touched
         border = -(-stock.dilation[dim] * (stock.kernel_size[dim] - 1) // stock.stride[dim])

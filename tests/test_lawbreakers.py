@@ -90,6 +90,11 @@ class ForgetsItsState(Standard):
         return super().forward(x) * self.hidden
 
 
+class TakesTheFilterNormForItsOwn(Standard):
+    def lipschitz(self, input_hw: tuple[int, int]) -> float:
+        return self.weight.flatten(1).norm().item()
+
+
 class HasASignError(Orthogonal):
     def _orthonormal(self) -> Tensor:
         q = super()._orthonormal()  # E - V S^-1 V^T
@@ -111,6 +116,11 @@ BREAKERS = [
     (Waits, laws.test_it_runs_on_the_meta_device, "meta device"),
     (RollsDice, laws.test_the_same_seed_gives_the_same_bits, "deterministic"),
     (ForgetsItsState, laws.test_a_state_dict_a_copy_and_a_pickle_restore_it, "state_dict"),
+    (
+        TakesTheFilterNormForItsOwn,
+        laws.test_a_linear_variant_knows_how_much_it_can_stretch_an_image,
+        "is the norm",
+    ),
     (HasASignError, laws.test_the_constraint_holds_before_and_after_training, "violation"),
 ]
 

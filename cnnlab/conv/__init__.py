@@ -6,10 +6,12 @@
 
     decoupling   what the decoupled ones share: their knobs and their forward pass
     patch_norm   the length of every patch, for any convolution that needs it
-    geometry     output size and multiply-accumulates from nn.Conv2d's attributes
+    geometry     padding, output size and multiply-accumulates from nn.Conv2d's attributes
+    lipschitz    how much a linear one can stretch an image
 
 A variant is a class whose constructor is nn.Conv2d's plus keyword-only knobs. What it claims about itself
-(`linear`, `equivariant`, `is_convolution`, `violation()`, `macs()`) is held against it by tests/test_conv.py.
+(`linear`, `equivariant`, `is_convolution`, `violation()`, `lipschitz()`, `macs()`) is held against it by
+tests/test_conv.py.
 """
 
 from torch import nn

@@ -3,9 +3,21 @@
 import math
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+def padded(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The image with a convolution's own padding around it, "same" and every padding mode included.
+
+    >>> import torch
+    >>> padded(nn.Conv2d(1, 1, 2, padding=(0, 1), padding_mode="replicate"), torch.tensor([[[[3.0, 4.0]]]]))
+    tensor([[[[3., 3., 4., 4.]]]])
+    """
+    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+    return F.pad(x, conv._reversed_padding_repeated_twice, mode)
 
 
 def output_hw(conv: nn.Conv2d, input_hw: tuple[int, int]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cnnlab.allowed import one_of, truth
 from cnnlab.conv.geometry import PaddingMode, dense_macs
+from cnnlab.conv.lipschitz import operator_norm
 
 BiasRow = Literal["last", "first"]
 
@@ -74,6 +75,7 @@ class OrthogonalConv2d(nn.Conv2d):
     equivariant = True
     is_convolution = True
     macs = dense_macs
+    lipschitz = operator_norm
     tolerance = 1e-5  # of violation(), in float32
 
     def __init__(

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from cnnlab.conv.geometry import padded
 
 
 def patch_norm(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -18,8 +19,7 @@ def patch_norm(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """
     full = x.to(torch.promote_types(x.dtype, torch.float32))
     squares = full.unflatten(-3, (conv.groups, -1)).square().sum(-3)  # (N, groups, H, W)
-    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-    squares = F.pad(squares, conv._reversed_padding_repeated_twice, mode)
+    squares = padded(conv, squares)
     for dim, kernel, dilation in zip((-2, -1), conv.kernel_size, conv.dilation, strict=True):
         length = squares.shape[dim] - dilation * (kernel - 1)
         squares = sum(squares.narrow(dim, tap * dilation, length) for tap in range(kernel))

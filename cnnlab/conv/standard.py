@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from cnnlab.conv.geometry import dense_macs
+from cnnlab.conv.lipschitz import operator_norm
 
 
 class StandardConv2d(nn.Conv2d):
@@ -27,6 +28,7 @@ class StandardConv2d(nn.Conv2d):
     equivariant = True
     is_convolution = True
     macs = dense_macs
+    lipschitz = operator_norm
 
     def initialize(self, rule: Callable[[Tensor, Tensor | None], None]) -> None:
         """Draw the weights anew by a rule of cnnlab.initializer, in place of nn.Conv2d's."""
