@@ -8,6 +8,7 @@ import torch
 
 import cnnlab
 from cnnlab import registry
+from cnnlab.network import PARTS
 from cnnlab.registry import CONF, locate
 
 WORDS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
@@ -19,7 +20,7 @@ def test_a_yaml_lists_the_knobs_of_its_class_with_their_defaults(group, word):
     node = registry.node(group, word)
     constructor = locate(node["_target_"])
     assert node["_target_"] == f"{constructor.__module__}.{constructor.__qualname__}" or group in (
-        *("activation", "optimizer", "augmentation", "trainer"),
+        *("activation", "pooling", "optimizer", "augmentation", "trainer"),
     ), "the module where it is defined"
     parameters = inspect.signature(constructor).parameters
     if not constructor.__module__.startswith("cnnlab"):
@@ -28,9 +29,10 @@ def test_a_yaml_lists_the_knobs_of_its_class_with_their_defaults(group, word):
     knobs = {
         name: list(p.default) if isinstance(p.default, tuple) else p.default
         for name, p in parameters.items()
-        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and name not in ("conv", "activation")
+        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and name not in PARTS
     }
-    assert {key: value for key, value in node.items() if key != "_target_"} == knobs
+    geometry = set(inspect.signature(torch.nn.Conv2d).parameters) if group == "conv" else set()
+    assert {key: value for key, value in node.items() if key not in {"_target_", *geometry}} == knobs
 
 
 def test_every_class_of_a_group_has_a_word():

@@ -3,6 +3,13 @@
     standard     nn.Conv2d itself, with the claims that every variant makes about itself
     decoupled    magnitude times angle, not the inner product: Sphere, Ball, Tanh, Linear, Seg, Log, Mix
     orthogonal   kernels that are orthonormal by construction: Householder reflections
+    flipped      true convolution: the kernel mirrored, as the textbook writes it
+    im2col       the matrix product written out: the readable reference
+    fft          the product of spectra, for large kernels
+    grouped      channels in groups, and the shuffle that mixes them
+    separable    chains of thinner convolutions: depthwise and spatially separable
+    flattened    filters that are outer products of three vectors
+    shufflenet   ShuffleNet's unit
 
     decoupling   what the decoupled ones share: their knobs and their forward pass
     patch_norm   the length of every patch, for any convolution that needs it
