@@ -131,9 +131,11 @@ class Penalties:
 
 
 def trainable_filters(net: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter | None, int]]:
-    """Weight (out, in/groups, kh, kw), bias and groups of each convolution whose weight is a parameter."""
+    """Weight (out, in/groups, kh, kw), bias, groups of each convolution whose weight is a free parameter."""
     filters = []
     for layer in conv.layers(net).values():
+        if hasattr(layer, "violation"):  # orthogonal by construction; its weight may only generate the kernel
+            continue
         own = dict(layer.named_parameters(recurse=False))
         weight = own.get("weight")
         if weight is not None and weight.requires_grad and weight.dim() == 4:

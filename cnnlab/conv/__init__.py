@@ -3,6 +3,8 @@
     standard     nn.Conv2d itself, with the claims that every variant makes about itself
     decoupled    magnitude times angle, not the inner product: Sphere, Ball, Tanh, Linear, Seg, Log, Mix
     orthogonal   kernels that are orthonormal by construction: Householder reflections
+    skew_orthogonal  orthogonal as an operator: the exponential of a skew-symmetric convolution
+    cayley       orthogonal as an operator on the torus: a Cayley map at every frequency
     flipped      true convolution: the kernel mirrored, as the textbook writes it
     im2col       the matrix product written out: the readable reference
     fft          the product of spectra, for large kernels
@@ -12,6 +14,7 @@
     shufflenet   ShuffleNet's unit
 
     decoupling   what the decoupled ones share: their knobs and their forward pass
+    isometry     what skew_orthogonal and cayley share: the frame in which a stride is none
     patch_norm   the length of every patch, for any convolution that needs it
     geometry     padding, output size and multiply-accumulates from nn.Conv2d's attributes
     lipschitz    how much a linear one can stretch an image

@@ -56,7 +56,8 @@ class OrthogonalConv2d(nn.Conv2d):
     the order (kh, kw, in), the bias as last or first row. v_i begins with n - i zeros; its other entries are
     parameters: one flat tensor, v_n first, drawn from U(-1, 1). Where out exceeds the rows, Q is transposed:
     its rows are orthonormal. Each group has a Q of its own.
-    Orthonormal as a matrix; *not* a norm-preserving operator on images, since patches overlap.
+    Orthonormal as a matrix: no patch is stretched. *Not* a norm-preserving operator on images: patches
+    overlap, and `lipschitz` can reach sqrt(kh*kw) at stride 1. skew_orthogonal and cayley are orthogonal so.
 
     Source: Singla 2017, github.com/singlasahil14/orthogonal-convolution.
     Differs: the article's bias is the first row, its code's the last; the code also multiplies kernel and
