@@ -5,8 +5,9 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from cnnlab.allowed import whole
+from cnnlab.allowed import number, whole
 
 
 class CReLU(nn.Module):
@@ -25,6 +26,31 @@ class CReLU(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return torch.cat((input, -input), dim=1).relu_()
+
+
+class LeakyCReLU(nn.Module):
+    """Concatenated leaky ReLU: of x, then of -x, twice the channels.
+
+    y = (l(x), l(-x)) along dimension 1, l(x) = x where x > 0, else negative_slope x.
+
+    Source: Shang et al. 2016, arXiv:1603.05201, for the concatenation; Maas et al. 2013 for the slope.
+    Shape: (N, C, ...) -> (N, 2C, ...)
+
+    >>> LeakyCReLU(negative_slope=0.5)(torch.tensor([[1.0, -2.0]]))
+    tensor([[ 1.0000, -1.0000, -0.5000,  2.0000]])
+    """
+
+    expansion = 2
+
+    def __init__(self, *, negative_slope: float = 0.01):
+        super().__init__()
+        self.negative_slope = number("negative_slope", negative_slope, at_least=0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.leaky_relu(torch.cat((input, -input), dim=1), self.negative_slope, inplace=True)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
 
 
 class AVR(nn.Module):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import cnnlab
-from cnnlab.activation import AVR, CReLU, Maxout
+from cnnlab.activation import AVR, CReLU, LeakyCReLU, Maxout
 
 WORDS = cnnlab.available("activation")
 
@@ -65,6 +65,14 @@ def test_crelu_halves_differ_to_the_input_and_add_to_its_absolute_value(images):
     assert torch.equal(positive + negative, AVR()(images))
     assert (positive >= 0).all()
     assert (negative >= 0).all()
+
+
+def test_leaky_crelu_is_leaky_relu_of_both_signs(images):
+    leaky = torch.nn.LeakyReLU(0.3)
+    assert torch.equal(LeakyCReLU(negative_slope=0.3)(images), torch.cat((leaky(images), leaky(-images)), 1))
+    assert torch.equal(LeakyCReLU(negative_slope=0.0)(images), CReLU()(images))
+    with pytest.raises(ValueError, match=r"^negative_slope must be a number >= 0, got -0.1$"):
+        LeakyCReLU(negative_slope=-0.1)
 
 
 def test_maxout_takes_the_largest_of_neighbouring_channels(images):

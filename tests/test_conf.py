@@ -50,7 +50,8 @@ def tiny_data(tmp_path):
 def test_every_way_to_run_runs(path, tiny_data, tmp_path):
     if line(path) == "trainer=gpu" and not torch.cuda.is_available():
         pytest.skip("there is no GPU")
-    where = {"fashion_mnist": "dataset.root", "hub": "dataset.path", "singla": "dataset.path"}.get(path.stem)
+    dataset = Composer().one([line(path)]).choices["dataset"]
+    where = {"fashion_mnist": "dataset.root", "hub": "dataset.path"}.get(dataset)
     lines = [line(path), *([f"{where}={tiny_data}"] if where else []), f"output_dir={tmp_path / 'out'}"]
     lines += [*TINY, *(["logger=none"] if path.parent.name != "logger" else [])]
     if path.parent.name == "experiment":

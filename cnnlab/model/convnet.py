@@ -1,24 +1,33 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from cnnlab.allowed import number, truth, whole
+from cnnlab.allowed import one_of, truth, whole
+from cnnlab.model.dense import DenseLayers, check_slides
+from cnnlab.model.stack import MAX_2X2, Factory, Stack, check_probability, check_sizes, sized
 
 
 class ConvNet(nn.Module):
-    """Textbook net: [[conv -> act]*n -> pool?]*m -> [dense -> act]*k -> dense.
+    """Textbook net: [[conv -> act]*n -> pool]*m -> [dense -> act]*k -> dense.
 
-    m = len(filters) blocks of n = `convs` convolutions with filters[i] filters each, every block halved by a
-    2x2 max pooling if `pool`; k = len(dense) hidden layers; the last dense layer gives the class scores.
-    `batch_norm` stands between a convolution (then without bias) and its activation; `dropout` before every
-    dense layer. With filters=[] and dense=[] a linear classifier is left.
+    m = len(filters) blocks of n = `convs` convolutions with filters[i] filters each, every block ended by a
+    pooling; k = len(dense) hidden layers; the last dense layer gives the class scores. `width` multiplies all
+    filters and hidden layers. `padding` counts the zeros of a convolution: same (the map keeps its size),
+    valid (none) or full (kernel_size - 1 on each side). `batch_norm` stands between a convolution (then
+    without bias) and its activation; `dropout` before every dense layer. With filters=[] and dense=[] a
+    linear classifier is left.
 
-    Source: Karpathy et al., CS231n notes, "Layer Patterns".
-    Shape: (N, C, H, W) -> (N, classes); with pooling H and W must be at least 2^m.
+    `dense_as_conv` lets the dense layers slide over the map: one pass over a larger image gives the scores of
+    every window. They are those of cut-out windows to the last digit with padding=valid; other padding puts
+    zeros at a window's border where the image has pixels.
 
-    Raises: ValueError where a knob is out of range or the input too small for the pools.
+    Source: Karpathy et al., CS231n notes, "Layer Patterns"; full and valid: Goodfellow et al. 2016, 9.5.
+    Shape: (N, C, H, W) -> (N, classes), with `dense_as_conv` (N, classes, H', W') for a larger image; two
+    blocks with 2x2 pools need 4x4 pixels.
 
+    Raises: ValueError where a knob is out of range or the input too small.
+
+    >>> import torch
     >>> net = ConvNet((1, 8, 8), classes=10)
     >>> net(torch.zeros(5, 1, 8, 8)).shape
     torch.Size([5, 10])
@@ -31,60 +40,44 @@ class ConvNet(nn.Module):
         input_shape: Sequence[int],
         classes: int,
         *,
-        conv: Callable[..., nn.Module] = nn.Conv2d,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        conv: Factory = nn.Conv2d,
+        activation: Factory = nn.ReLU,
+        pooling: Factory = MAX_2X2,
+        width: float = 1.0,
         filters: Sequence[int] = (32, 64),
         convs: int = 2,
         kernel_size: int = 3,
-        pool: bool = True,
+        padding: str = "same",
         dense: Sequence[int] = (),
         batch_norm: bool = False,
         dropout: float = 0.0,
+        dense_as_conv: bool = False,
     ):
         super().__init__()
         whole("convs", convs, at_least=1)
         whole("kernel_size", kernel_size, at_least=1)
-        truth("pool", pool)
+        one_of("padding", padding, ["same", "valid", "full"])
         truth("batch_norm", batch_norm)
-        number("dropout", dropout, at_least=0)
-        check_widths("filters", filters)
-        check_widths("dense", dense)
-        channels, height, width = input_shape
-        most = min(height, width).bit_length() - 1  # how often it can be halved
-        if pool and len(filters) > most:
-            raise ValueError(
-                f"filters must name at most {most} blocks with a 2x2 pool each for {height}x{width} images, "
-                f"got {list(filters)}"
-            )
-        # Batch norm subtracts the mean, so a bias before it would be a dead parameter.
-        bias = {"bias": False} if batch_norm else {}
-        features: list[nn.Module] = []
-        for out_channels in filters:
-            for _ in range(convs):
-                features.append(conv(channels, out_channels, kernel_size, padding="same", **bias))
-                if batch_norm:
-                    features.append(nn.BatchNorm2d(out_channels))
-                features.append(activation())
-                channels = round(out_channels * getattr(features[-1], "expansion", 1))
-            if pool:
-                features.append(nn.MaxPool2d(2))
-        scores: list[nn.Module] = []
-        drop = [nn.Dropout(dropout)] if dropout else []  # at 0 it would still draw a mask
-        for out_features in dense:
-            scores += [*drop, nn.LazyLinear(out_features), activation()]
-        scores += [*drop, nn.LazyLinear(classes)]
-        self.features = nn.Sequential(*features)
-        self.classifier = nn.Sequential(nn.Flatten(), *scores)
-        with torch.no_grad():  # gives lazy layers their sizes; eval, so that no statistics are touched
-            self.eval()(torch.zeros(1, *input_shape))
-        self.train()
+        check_probability("dropout", dropout)
+        truth("dense_as_conv", dense_as_conv)
+        check_sizes("filters", filters)
+        check_sizes("dense", dense)
+
+        def build() -> Stack:
+            stack = Stack(input_shape[0], conv, activation, pooling, width=width, batch_norm=batch_norm)
+            for count in filters:
+                for _ in range(convs):
+                    stack.conv(count, kernel_size, padding=padding)
+                stack.pool()
+            stack.drop(dropout)
+            return stack
+
+        self.features, shape = sized(build, input_shape, f" for filters {list(filters)}, padding {padding}")
+        self.classifier = DenseLayers(
+            shape, dense, classes, activation=activation, width=width, dropout=dropout, as_conv=dense_as_conv
+        )
+        if dense_as_conv:
+            check_slides(build, input_shape)
 
     def forward(self, input: Tensor) -> Tensor:
         return self.classifier(self.features(input))
-
-
-def check_widths(name: str, widths: Sequence[int]) -> None:
-    if not isinstance(widths, list | tuple):
-        raise ValueError(f"{name} must be a list of whole numbers >= 1, got {widths!r}")
-    for width in widths:
-        whole(name, width, at_least=1)

@@ -1,14 +1,16 @@
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+from cnnlab.model.stack import MAX_2X2, Factory
 
 
 class LinearClassifier(nn.Module):
     """Linear classifier on the flattened image: scores = W x + b.
 
-    With cross entropy the softmax classifier, with a hinge loss the linear SVM. It takes `conv` and
-    `activation` as every model does, and uses neither.
+    With cross entropy the softmax classifier, with a hinge loss the linear SVM. It takes `conv`, `activation`
+    and `pooling` as every model does, and uses none.
 
     Shape: (N, C, H, W) -> (N, classes)
 
@@ -25,8 +27,9 @@ class LinearClassifier(nn.Module):
         input_shape: Sequence[int],
         classes: int,
         *,
-        conv: Callable[..., nn.Module] = nn.Conv2d,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        conv: Factory = nn.Conv2d,
+        activation: Factory = nn.ReLU,
+        pooling: Factory = MAX_2X2,
     ):
         super().__init__()
         self.dense = nn.Linear(math.prod(input_shape), classes)

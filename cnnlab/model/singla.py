@@ -1,24 +1,29 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from cnnlab.allowed import truth
 from cnnlab.conv.standard import StandardConv2d
 from cnnlab.initializer import glorot_uniform_
+from cnnlab.model.dense import DenseLayers, check_slides
+from cnnlab.model.stack import MAX_2X2, Factory, Stack, sized
 
 
 class Singla(nn.Module):
     """VGG-like net of Singla's orthogonal convolutions: four conv, two dense layers.
 
     5x5 same 32 -> 3x3 valid 32 -> pool -> 3x3 same 64 -> 3x3 valid 64 -> pool -> dense 512 -> dense, with an
-    activation after every layer but the last and 2x2 max pooling.
+    activation after every layer but the last and 2x2 max pooling; `width` multiplies all but the classes.
+    `dense_as_conv` lets the dense layers slide over a larger image; near a window's border the scores differ
+    from those of the cut-out window, whose "same" convolutions see zeros where the image has pixels.
 
     Source: Singla 2017, github.com/singlasahil14/orthogonal-convolution.
     Initial weights: Glorot's uniform rule over filter and bias together, as there, for the dense layers and
         the convolutions that let themselves be initialised (`initialize`); other variants keep their own.
     Shape: (N, C, H, W) -> (N, classes), H and W at least 10; 3x32x32 gives 64 maps of 6x6, 2304 features.
+        With `dense_as_conv` (N, classes, H', W') for a larger image.
 
-    Raises: ValueError for an input below 10x10.
+    Raises: ValueError for an input below 10x10 (with the default parts).
 
     >>> net = Singla((3, 32, 32), classes=10)
     >>> [sum(p.numel() for p in layer.parameters()) for layer in net.features if hasattr(layer, "weight")]
@@ -32,27 +37,30 @@ class Singla(nn.Module):
         input_shape: Sequence[int],
         classes: int,
         *,
-        conv: Callable[..., nn.Module] = StandardConv2d,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        conv: Factory = StandardConv2d,
+        activation: Factory = nn.ReLU,
+        pooling: Factory = MAX_2X2,
+        width: float = 1.0,
+        dense_as_conv: bool = False,
     ):
         super().__init__()
-        channels, height, width = input_shape
-        if min(height, width) < 10:
-            raise ValueError(f"input_shape must be 10x10 or more, got {height}x{width}")
-        features: list[nn.Module] = []
-        for out_channels, first_kernel in ((32, 5), (64, 3)):
-            for kernel_size, padding in ((first_kernel, "same"), (3, "valid")):
-                features += [conv(channels, out_channels, kernel_size, padding=padding), activation()]
-                channels = round(out_channels * getattr(features[-1], "expansion", 1))
-            features.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*features)
-        self.classifier = nn.Sequential(
-            nn.Flatten(), nn.LazyLinear(512), activation(), nn.LazyLinear(classes)
+        truth("dense_as_conv", dense_as_conv)
+
+        def build() -> Stack:
+            stack = Stack(input_shape[0], conv, activation, pooling, width=width)
+            for filters, first_kernel in ((32, 5), (64, 3)):
+                stack.conv(filters, first_kernel)
+                stack.conv(filters, 3, padding="valid")
+                stack.pool()
+            return stack
+
+        self.features, shape = sized(build, input_shape)
+        self.classifier = DenseLayers(
+            shape, [512], classes, activation=activation, width=width, as_conv=dense_as_conv
         )
-        with torch.no_grad():  # gives lazy layers their sizes; eval, so that no statistics are touched
-            self.eval()(torch.zeros(1, *input_shape))
-        self.train()
-        for layer in features:
+        if dense_as_conv:
+            check_slides(build, input_shape)
+        for layer in self.features:
             if hasattr(layer, "initialize"):
                 layer.initialize(glorot_uniform_)  # type: ignore[operator]
         for layer in self.classifier:
