@@ -1,21 +1,20 @@
-"""Configuration -> objects: data, module. What a constructor refuses becomes one line with choice and key."""
+"""Configuration -> objects: data, module."""
 
-import contextlib
 import functools
-import logging
-import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlab.allowed import RequestError
-from cnnlab.config import Config, shown
+from cnnlab.config import Config
+from cnnlab.refusals import build, refusals
 from cnnlab.registry import factory
 
-log = logging.getLogger("cnnlab")
+FITTED_ON = 2_000  # training images that convolutions without labels are fitted on
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import
+    from torch import Tensor
+
     from cnnlab.data.images import ImageData
     from cnnlab.task.classify import Classify
 
@@ -76,43 +75,53 @@ def build_data(config: Config) -> "ImageData":
     return data
 
 
-def build_task(config: Config, data: "ImageData") -> "Classify":
-    """The module of a configuration, its preprocessing fitted on the training part."""
-    task = assemble(config, data.input_shape, data.classes)
+def build_task(config: Config, data: "ImageData", width: float | None = None) -> "Classify":
+    """The module of a configuration, with all that is fitted without labels fitted on the training part."""
+    task = assemble(config, data.input_shape, data.classes, width)
     with refusals(config, "preprocessing"):
         task.preprocessing.fit(data.train_images)  # type: ignore[operator]
+    fit_convolutions(task, data.train_images)
     return task
 
 
-def assemble(config: Config, input_shape: tuple[int, ...], classes: int) -> "Classify":
-    """The module of a configuration for images of a shape."""
+def fit_convolutions(task: "Classify", images: "Tensor") -> None:
+    """Fit the convolutions that learn without labels (`fit`), each on what enters it, from first to last."""
     import torch
 
-    from cnnlab import conv
+    from cnnlab.features import entering
+
+    fitted = [layer for layer in task.convs.values() if hasattr(layer, "fit")]
+    if fitted:
+        images = images[torch.randperm(len(images))[:FITTED_ON].to(images.device)]
+    for layer in fitted:
+        layer.fit(entering(task, layer, images))
+
+
+def assemble(
+    config: Config, input_shape: tuple[int, ...], classes: int, width: float | None = None
+) -> "Classify":
+    """The module of a configuration for images of a shape; `width` is what match= chose, if it is known."""
+    import torch
+
+    from cnnlab.match import matched_width
+    from cnnlab.network import build_net
     from cnnlab.task.classify import Classify
 
-    def choice(*groups: str) -> Callable[..., Any]:
-        return functools.partial(_guarded, config, groups)
+    def choice(group: str) -> Callable[..., Any]:
+        return functools.partial(build, config, (group,))
 
-    # Some choices are built only when the training begins, or by no layer; what they refuse is known before.
-    choice("activation")()
+    # Some choices are built only when the training begins; what they refuse is known before.
     rehearsal = choice("optimizer")([torch.nn.Parameter(torch.zeros(1))])
     choice("schedule")(rehearsal, epochs=config.tree["epochs"], steps_per_epoch=1)
-    torch.manual_seed(config.tree["seed"])
     shape = tuple(input_shape)
-    net = choice("model", "conv", "activation")(
-        shape, classes, conv=choice("conv"), activation=choice("activation")
-    )
-    if not conv.layers(net) and config.choices.get("conv", "standard") != "standard":
-        choice("conv")(16, 16, 1)  # its knobs are judged all the same
-        log.warning(
-            "model=%s has no convolution: conv=%s changes nothing",
-            *map(config.choices.get, ("model", "conv")),
-        )
+    if config.tree["match"] is not None and width is None:
+        width = matched_width(config, shape, classes)
+    torch.manual_seed(config.tree["seed"])
     return Classify(
-        net,
+        build_net(config, shape, classes, width=width),
         input_shape=shape,  # type: ignore[arg-type]
         classes=classes,
+        width=width,
         loss=choice("loss")(),
         regularizer=choice("regularizer")(),
         optimizer=choice("optimizer"),
@@ -120,46 +129,3 @@ def assemble(config: Config, input_shape: tuple[int, ...], classes: int) -> "Cla
         preprocessing=choice("preprocessing")(),
         augmentation=choice("augmentation")(),
     )
-
-
-def _guarded(config: Config, groups: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
-    """Build the choice of the first group; the others' choices are built within it."""
-    node = config.tree[groups[0]]
-    with refusals(config, *groups):
-        for knob in node.keys() & kwargs.keys():
-            raise ValueError(f"{knob} is not free, cnnlab sets it")
-        return factory(node, config.tree["trusted"])(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def refusals(config: Config, *groups: str) -> Iterator[None]:
-    """Turn what a choice refuses into a RequestError that begins with choice and key.
-
-    The first group is the one that is built; a knob of the others is blamed where the message begins with it.
-    """
-    try:
-        yield
-    except RequestError:
-        raise  # a choice within a choice has already said it
-    except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        group, knob = _blamed(config, groups, message)
-        if knob is not None:
-            message = re.sub(rf"^{knob}(=\S+:)? ", "", message)
-        raise RequestError(f"{config.says(group, knob)}: {message}") from error
-
-
-def _blamed(config: Config, groups: tuple[str, ...], message: str) -> tuple[str, str | None]:
-    """The group and knob a message is about: one it begins with, else names, else whose value it quotes."""
-    knobs = [(group, knob) for group in groups for knob in config.tree[group] if knob != "_target_"]
-    first = [(group, knob) for group, knob in knobs if group == groups[0]]
-    begins = [(group, knob) for group, knob in knobs if re.match(rf"{knob}\b", message)]
-    names = [(group, knob) for group, knob in first if re.search(rf"\b{knob}\b", message)]
-    quotes = [
-        (group, knob)
-        for group, knob in first
-        if re.search(rf"(?<![\w.]){re.escape(shown(config.tree[group][knob]))}(?![\w.])", message)
-    ]
-    return next(iter(begins + names + quotes), (groups[0], None))

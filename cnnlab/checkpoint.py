@@ -27,6 +27,7 @@ class LastAndBest(Checkpoint):
     STATE = ("best_score", "best_metrics", "best_epoch")
 
     def __init__(self, folder: Path, recorder: Recorder, signals: Signals) -> None:
+        self.start = folder / "start.ckpt"  # what a pretraining left
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
         self.recorder, self.signals = recorder, signals
         self.best_score = (-math.inf, -math.inf)  # (accuracy, -loss)

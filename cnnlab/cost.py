@@ -18,7 +18,7 @@ def parameters(net: nn.Module) -> int:
 
 
 @torch.no_grad()
-def macs(net: nn.Module, input_shape: tuple[int, int, int]) -> int:
+def macs(net: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of the convolutions and linear layers for one image, by one pass over zeros.
 
     >>> macs(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 5)), (1, 4, 4))  # 2*2*2*9 + 8*5

@@ -28,6 +28,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "epochs": functools.partial(whole, at_least=1),
     "batch_size": functools.partial(whole, at_least=1),
     "ortho_weight": functools.partial(number, at_least=0),
+    "match": lambda key, value: value is None or one_of(key, value, ["params", "macs"]),
+    "activation.first_layers": lambda key, value: value is None or whole(key, value, at_least=0),
     "threads": lambda key, value: value is None or whole(key, value, at_least=1),
     "output_dir": text,
     "resume": truth,

@@ -10,8 +10,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from cnnlab import cost, provenance
-from cnnlab.build import build_data, build_task, refusals
+from cnnlab import cost, pretraining, provenance
+from cnnlab.build import build_data, build_task
 from cnnlab.checkpoint import LastAndBest
 from cnnlab.config import Config
 from cnnlab.data.images import ImageData
@@ -21,6 +21,7 @@ from cnnlab.monitor.filters import filter_images
 from cnnlab.monitor.nonfinite import where_it_began
 from cnnlab.randomness import StepSeed
 from cnnlab.recorder import NonFiniteLoss, Recorder
+from cnnlab.refusals import refusals
 from cnnlab.registry import factory
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted, Signals
@@ -47,6 +48,8 @@ def train(config: Config) -> Result:
     _forget_peak_memory()
     data = build_data(config)
     task = build_task(config, data)
+    with refusals(config, "pretraining"):
+        pretraining.check(config, task)
     path, started = config.folder, before.started if before else _now()
     history = History(path / "history.csv")
     recorder, signals = Recorder(history), Signals()
@@ -60,6 +63,7 @@ def train(config: Config) -> Result:
         values=config.values,
         overrides=config.overrides,
         seed=tree["seed"],
+        width=task.hparams["width"],
         params=cost.parameters(task.net),
         macs=cost.macs(task.net, data.input_shape),
         device=str(trainer.strategy.root_device),
@@ -78,6 +82,8 @@ def train(config: Config) -> Result:
         result.write(path)
         exit_code = 1
         try:
+            if resumed_at is None:
+                pretraining.pretrain(config, task, data, signals, checkpoints.start)
             trainer.precision_plugin.convert_module(task)  # before a checkpoint of that precision is read
             trainer.fit(
                 task, data, ckpt_path=None if resumed_at is None else checkpoints.last, weights_only=True
@@ -92,7 +98,7 @@ def train(config: Config) -> Result:
         except (Exception, SystemExit) as error:
             result.status, result.error = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, NonFiniteLoss):
-                result.error = f"{error}; {where_it_began(config, data, checkpoints.last, error.step)}"
+                result.error = f"{error}; {where_it_began(config, data, checkpoints, error.step)}"
             log.debug("the run failed", exc_info=error)
         finally:
             result.metrics = result.metrics or recorder.epoch

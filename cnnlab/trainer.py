@@ -5,11 +5,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback, Checkpoint, RichProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from cnnlab.build import refusals
 from cnnlab.config import Config
+from cnnlab.refusals import refusals
 from cnnlab.registry import factory
 
 THREADS = torch.get_num_threads()  # of the machine, before any run sets its own
@@ -25,9 +25,13 @@ def build_trainer(config: Config, callbacks: list[Callback]) -> pl.Trainer:
         node["precision"] = best_precision(node["accelerator"])
     with refusals(config, "trainer"):
         try:
-            # No logger of Lightning's: the Recorder writes rows, in step with the checkpoints.
+            # No logger of Lightning's (the Recorder writes rows, in step with the checkpoints), nor a
+            # checkpoint of its own where none is asked for.
             return factory(node, config.tree["trusted"])(
-                max_epochs=config.tree["epochs"], callbacks=callbacks, logger=False
+                max_epochs=config.tree["epochs"],
+                callbacks=callbacks,
+                logger=False,
+                enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             )
         except MisconfigurationException as error:
             raise ValueError(str(error)) from error

@@ -1,7 +1,6 @@
 """Where a loss that is not finite began, found by training the steps before it once more with open eyes."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,8 +8,10 @@ import torch
 from torch import nn
 
 from cnnlab.build import build_task
+from cnnlab.checkpoint import LastAndBest
 from cnnlab.config import Config
 from cnnlab.data.images import ImageData
+from cnnlab.pretraining import pretrain
 from cnnlab.randomness import StepSeed
 from cnnlab.trainer import build_trainer, steps_per_epoch
 
@@ -48,9 +49,10 @@ class Trace(pl.Callback):
             raise Found("it began in a penalty: all layers were finite")
 
 
-def where_it_began(config: Config, data: ImageData, last: Path, step: int) -> str:
+def where_it_began(config: Config, data: ImageData, checkpoints: LastAndBest, step: int) -> str:
     """The first weights or layer output that was not finite, replayed from the last checkpoint."""
-    task = build_task(config, data)
+    task, last = build_task(config, data), checkpoints.last
+    pretrain(config, task, data, checkpoints.signals, checkpoints.start)
     trainer = build_trainer(config, [StepSeed(config.tree["seed"]), Trace(step)])
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
     try:

@@ -30,6 +30,7 @@ class Classify(pl.LightningModule):
         *,
         input_shape: tuple[int, int, int],
         classes: int,
+        width: float | None = None,
         loss: nn.Module,
         regularizer: Penalties,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
@@ -39,15 +40,31 @@ class Classify(pl.LightningModule):
     ) -> None:
         super().__init__()
         # Plain containers only: a checkpoint must load with weights_only=True.
-        self.save_hyperparameters({"input_shape": list(input_shape), "classes": classes}, logger=False)
+        self.save_hyperparameters(
+            {"input_shape": list(input_shape), "classes": classes, "width": width}, logger=False
+        )
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss, self.regularizer = loss, regularizer
         self.preprocessing, self.augmentation = preprocessing, augmentation
         self.optimizer, self.schedule = optimizer, schedule
         self.convs: dict[str, Any] = conv.layers(net)
+        self.projected: list[Any] = [c for c in self.convs.values() if getattr(c, "projection_every", 0)]
         self.steps_per_epoch: int | None = None  # set where known; else the Trainer is asked
         self.step_loss = torch.tensor(torch.nan)  # of the last training batch
         self.sums: dict[str, Tensor] = {}  # stage -> (loss * n, correct, n), kept on the device
+
+    def on(self, net: nn.Module) -> "Classify":
+        """The same task with another network."""
+        return Classify(
+            net,
+            **self.hparams,
+            loss=self.loss,
+            regularizer=self.regularizer,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            preprocessing=self.preprocessing,
+            augmentation=self.augmentation,
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = self.preprocessing(images).to(self.dtype, memory_format=torch.channels_last)
@@ -114,6 +131,13 @@ class Classify(pl.LightningModule):
             steps = max(1, int(total) // epochs) if math.isfinite(total) else 1
         schedule = self.schedule(optimizer, epochs=epochs, steps_per_epoch=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        step = self.global_step + 1  # Lightning counts it once this returns
+        for layer in self.projected:
+            if step % layer.projection_every == 0:
+                layer.project()
 
     def configure_gradient_clipping(
         self,

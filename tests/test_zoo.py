@@ -1,0 +1,30 @@
+"""Every convolution learns in one epoch, and killed on the way ends with the numbers of one never stopped."""
+
+import random
+import signal
+
+import pytest
+
+from cnnlab import available
+from cnnlab.history import History
+from tests import isolated
+from tests.test_resume import folder_of, same_numbers, train
+
+QUICK = ["model.filters=[8]", "epochs=1", "threads=1", "logger=none", "trainer.log_every_n_steps=1"]
+STEPS = 21  # of 64 images
+
+
+@pytest.mark.parametrize("word", available("conv"))
+def test_a_convolution_learns_in_one_epoch_and_resumes_exactly(word, tmp_path):
+    whole, killed = (
+        [*QUICK, f"conv={word}", f"output_dir={tmp_path / name}"] for name in ("whole", "killed")
+    )
+    result = isolated.run(train, whole)
+    assert result.status == "done", result.error
+    first = next(row["train/loss"] for row in History(folder_of(whole) / "history.csv").rows() if row["step"])
+    assert result.metrics["val/loss"] < first
+
+    with pytest.raises(isolated.Ended):
+        isolated.run(train, killed, (random.Random(word).randrange(STEPS), signal.SIGKILL))
+    assert isolated.run(train, killed).status == "done"
+    same_numbers(folder_of(whole), folder_of(killed))
