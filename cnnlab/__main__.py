@@ -20,7 +20,14 @@ def list_words(arguments: list[str]) -> int:
     return main(arguments)
 
 
-VERBS = {"train": train, "list": list_words}
+def bench(arguments: list[str]) -> int:
+    """Measure what convolutions cost."""
+    from cnnlab.bench.command import main
+
+    return main(arguments)
+
+
+VERBS = {"train": train, "list": list_words, "bench": bench}
 
 
 def command(arguments: list[str]) -> int:

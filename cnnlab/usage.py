@@ -12,6 +12,7 @@ and am I sure?
   cnnlab [train] KEY=VALUE ...   train a run; asked for again, resume or show it
   cnnlab -m KEY=V1,V2 ...        a sweep over every combination
   cnnlab list [GROUP]            the words of a group with their knobs
+  cnnlab bench CHOICE ...        costs: parameters, MACs, time, memory
 
   cnnlab conv=decoupled_tanh ortho_weight=0.1
   cnnlab -m 'conv=glob(*)' ortho_weight=0,0.1 'seed=range(5)'
