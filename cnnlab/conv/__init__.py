@@ -3,6 +3,10 @@
     standard     nn.Conv2d itself, with the claims that every variant makes about itself
     decoupled    magnitude times angle, not the inner product: Sphere, Ball, Tanh, Linear, Seg, Log, Mix
     orthogonal   kernels that are orthonormal by construction: Householder reflections
+    local        unshared weights: a kernel for each position, or t x t kernels in turns
+    frozen       random filters that are never trained
+    gabor        a bank of Gabor functions, frozen or trained
+    kmeans       distances to k-means centroids of whitened patches, fitted before the training
     skew_orthogonal  orthogonal as an operator: the exponential of a skew-symmetric convolution
     cayley       orthogonal as an operator on the torus: a Cayley map at every frequency
     flipped      true convolution: the kernel mirrored, as the textbook writes it
@@ -17,6 +21,7 @@
     isometry     what skew_orthogonal and cayley share: the frame in which a stride is none
     patch_norm   the length of every patch, for any convolution that needs it
     geometry     padding, output size and multiply-accumulates from nn.Conv2d's attributes
+    precision    autocast off
     lipschitz    how much a linear one can stretch an image
 
 A variant is a class whose constructor is nn.Conv2d's plus keyword-only knobs. What it claims about itself

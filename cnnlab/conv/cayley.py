@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cnnlab.conv.isometry import IsometricConv2d
-from cnnlab.conv.orthogonal import full_precision
+from cnnlab.conv.precision import full_precision
 
 
 def cayley(matrix: Tensor) -> Tensor:

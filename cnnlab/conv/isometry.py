@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cnnlab.conv.geometry import PaddingMode, output_hw
 from cnnlab.conv.lipschitz import operator_norm
-from cnnlab.conv.orthogonal import full_precision
+from cnnlab.conv.precision import full_precision
 
 GRID = 6  # pixels on a side of the torus on which violation() looks at the operator
 

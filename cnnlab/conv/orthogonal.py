@@ -1,7 +1,6 @@
 """Kernels orthonormal by construction: the parameters are the vectors of Householder reflections."""
 
 import math
-from contextlib import AbstractContextManager
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from cnnlab.allowed import one_of, truth
 from cnnlab.conv.geometry import PaddingMode, dense_macs
 from cnnlab.conv.lipschitz import operator_norm
+from cnnlab.conv.precision import full_precision
 
 BiasRow = Literal["last", "first"]
 
@@ -41,12 +41,6 @@ def householder_columns(vectors: Tensor) -> Tensor:
         identity = torch.eye(m, n, dtype=v.dtype, device=v.device)
         s = (v.mT @ v).triu(1) + identity[:n] / 2
         return identity - v @ torch.linalg.solve_triangular(s, v[..., :n, :].mT, upper=True)
-
-
-def full_precision(tensor: Tensor) -> AbstractContextManager:
-    """Autocast off on the tensor's device."""
-    device = tensor.device.type
-    return torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False)
 
 
 class OrthogonalConv2d(nn.Conv2d):

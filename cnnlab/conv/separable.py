@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cnnlab.conv.geometry import PaddingMode, dense_macs, output_hw
 from cnnlab.conv.grouped import common_groups
 from cnnlab.conv.lipschitz import operator_norm
-from cnnlab.conv.orthogonal import full_precision
+from cnnlab.conv.precision import full_precision
 
 
 class SeparableConv2d(nn.Conv2d, ABC):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cnnlab.allowed import number, whole
 from cnnlab.conv.geometry import PaddingMode
 from cnnlab.conv.isometry import IsometricConv2d
-from cnnlab.conv.orthogonal import full_precision
+from cnnlab.conv.precision import full_precision
 
 SQUARINGS = 5  # the norm is then overestimated by at most rank^(1/128)
 
