@@ -16,7 +16,7 @@ check: .venv/ready
 	$(BIN)/mypy
 
 laws: .venv/ready  # what every convolution must obey, in under a minute
-	$(BIN)/pytest -n 2 tests/test_conv.py
+	$(BIN)/pytest -n 2 -rs tests/test_conv.py
 
 proofs: .venv/ready  # the tests that take minutes
 	$(BIN)/pytest -m slow

@@ -49,13 +49,13 @@ class Plain(NoPretraining):
 
     def check(self, config: Config, task: Classify) -> None:
         with torch.device("meta"):
-            plain = build_net(_plain(config), **task.hparams).state_dict()
-        own = task.net.state_dict()
+            plain = dict(build_net(_plain(config), **task.hparams).named_parameters())
+        own = {name: p for name, p in task.net.named_parameters() if p.requires_grad}
         for name in plain:
             if name not in own or own[name].shape != plain[name].shape:
-                layer = task.get_submodule(f"net.{name}".rpartition(".")[0])
+                layer = type(task.get_submodule(f"net.{name}".rpartition(".")[0])).__name__
                 raise ValueError(
-                    f"plain needs nn.Conv2d's weights to copy, {type(layer).__name__} lacks {name}"
+                    f"plain copies nn.Conv2d's weights: {layer} has no {name} of its shape to train"
                 )
 
     def __call__(self, config: Config, task: Classify, data: ImageData, signals: Signals) -> None:
@@ -83,24 +83,29 @@ class Greedy(NoPretraining):
 
     def __call__(self, config: Config, task: Classify, data: ImageData, signals: Signals) -> None:
         net, convs = task.net, set(task.convs.values())
-        trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        trainable = {parameter for parameter in net.parameters() if parameter.requires_grad}
         image = task.preprocessing(data.train_images[:1]).to(task.dtype)
         order = in_order(net.eval(), image, whole=convs)
         for index, layer in enumerate(order):
-            if layer not in convs or not any(parameter.requires_grad for parameter in layer.parameters()):
+            if layer not in convs or not trainable & set(layer.parameters()):
                 continue
             net.requires_grad_(False)
-            layer.requires_grad_(True)
+            _thaw(layer, trainable)
             later = (module for module in order[index + 1 :] if module in convs)
             until = next((conv for conv in later if run_until(net, conv, image).requires_grad), None)
             for module in order[index : order.index(until) if until else None]:
-                module.requires_grad_(module is layer or module not in convs)
+                if module not in convs:
+                    _thaw(module, trainable)
             stage = net if until is None else Stage(net, until, task.hparams["classes"], image)
             _fit(config, task.on(stage.train()), data, self.epochs, signals, frozen=order[:index])
             net.eval()
-            for parameter in trainable:
-                parameter.requires_grad_(True)
+            _thaw(net, trainable)
         net.train()
+
+
+def _thaw(module: nn.Module, trainable: set[nn.Parameter]) -> None:
+    for parameter in trainable & set(module.parameters()):
+        parameter.requires_grad_(True)
 
 
 class Stage(nn.Module):

@@ -107,7 +107,8 @@ def test_a_signal_in_the_pretraining_ends_the_run_as_interrupted(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["conv=orthogonal", "pretraining=plain"], "OrthogonalConv2d lacks features.0.weight"),
+        (["conv=orthogonal", "pretraining=plain"], "OrthogonalConv2d has no features.0.weight of its shape"),
+        (["conv=random", "pretraining=plain"], "RandomConv2d has no features.0.weight of its shape to train"),
         (["model=linear", "pretraining=greedy"], "LinearClassifier has none"),
         (["pretraining=plain", "pretraining.epochs=0"], "must be a whole number >= 1, got 0"),
     ],
