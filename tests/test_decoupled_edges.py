@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cnnlab.conv import blockwise
 from cnnlab.conv.patch_norm import patch_norm
 from tests.test_decoupled import ANGULAR, LEGAL, WEIGHTING, WITH_RHO, create, images
 
@@ -77,6 +78,44 @@ def test_autocast_rounds_the_convolution_alone(angular: str, weighting: str) -> 
     torch.testing.assert_close(norm, patch_norm(conv, x.bfloat16().double()).float())
 
 
+@pytest.mark.parametrize("knobs", LEGAL, ids="-".join)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_blocks_of_examples_give_what_the_whole_batch_gives(
+    knobs: tuple[str, ...], layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word, angular, weighting, radius = knobs
+    learnable = {"learnable_rho": True} if word in WITH_RHO else {}
+    choice = {"angular": angular, "weighting": weighting, "radius": radius, **learnable}
+    conv = create(word, 4, 6, 3, padding=1, groups=2, **choice).double().to(memory_format=layout)
+    x = images(5, 4, 9, 8).double().to(memory_format=layout).requires_grad_()
+    results = []
+    for block in (2**19, 2 * 6 * 9 * 8):  # all five; two, two and one
+        monkeypatch.setattr(blockwise, "BLOCK", block)
+        y = conv(x)
+        assert y.is_contiguous(memory_format=layout)
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *conv.parameters()])])
+    for whole, blocks in zip(*results, strict=True):
+        torch.testing.assert_close(blocks, whole, rtol=1e-11, atol=1e-11)
+
+
+def test_what_follows_may_work_in_place() -> None:
+    conv, x = create("decoupled_tanh", 4, 6, 3), images(2, 4, 9, 8)
+    (expected,) = torch.autograd.grad(conv(x).relu().sum(), [conv.weight])
+    (found,) = torch.autograd.grad(conv(x).relu_().sum(), [conv.weight])
+    assert torch.equal(found, expected)
+
+
+def test_a_penalty_on_the_gradient_can_be_trained() -> None:
+    conv = create("decoupled_tanh", 2, 2, 2, angular="sigmoid", groups=2).double()
+    x = torch.randn(3, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    parameters = dict(conv.named_parameters())
+
+    def forward(x: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(conv, dict(zip(parameters, values, strict=True)), (x,))
+
+    assert torch.autograd.gradgradcheck(forward, (x.requires_grad_(), *parameters.values()), fast_mode=True)
+
+
 def test_an_image_without_a_batch_and_a_module_in_bf16_work_as_in_conv2d() -> None:
     conv, x = create("decoupled_tanh", 4, 6, 3, padding=1, groups=2), images(2, 4, 9, 8)
     torch.testing.assert_close(conv(x[0]), conv(x)[0])
@@ -92,7 +131,7 @@ def test_tiny_inputs_keep_their_angle() -> None:
 @pytest.mark.parametrize(
     ("word", "knobs", "message"),
     [
-        ("sphere", {"rho": 2.0}, "rho must be left at 1.0, got 2.0: SphereConv2d with .* has no rho"),
+        ("sphere", {"rho": 2.0}, "rho must be left at 1.0, got 2.0: SphereConv2d with .* has no use for it"),
         ("ball", {"rho": -1}, "rho must be a number > 0, got -1"),
         ("ball", {"rho": 0}, "rho must be a number > 0, got 0"),
         ("ball", {"beta": 0.1}, "beta must be left at 0.5, got 0.1"),
@@ -111,6 +150,28 @@ def test_tiny_inputs_keep_their_angle() -> None:
         ("tanh", {"weighting": "product_tanh", "weight_rho": 0}, "weight_rho must be a number > 0, got 0"),
         ("seg", {"rho": float("inf")}, "rho must be finite, got inf"),
         ("tanh", {"alpha": float("nan")}, "alpha must be a number > 0, got nan"),
+        ("ball", {"projection_every": -1}, "projection_every must be a whole number >= 0, got -1"),
+        (
+            "ball",
+            {"projection_norm": 2.0},
+            "projection_norm must be left at 1.0, got 2.0: projection_every=0",
+        ),
+        (
+            "ball",
+            {"projection_every": 1, "projection_norm": 0},
+            "projection_norm must be a number > 0, got 0",
+        ),
+        (
+            "ball",
+            {"projection_every": 1, "weighting": "linear"},
+            "projection_every must be left at 0, got 1: weighting=linear makes .w. part of the function",
+        ),
+        (
+            "tanh",
+            {"weighted_gradients": True, "weighting": "joint_tanh"},
+            "weighted_gradients must be left at False, got True: weighting=joint_tanh makes",
+        ),
+        ("log", {"weighted_gradients": 1}, "weighted_gradients must be true or false, got 1"),
     ],
 )
 def test_a_knob_without_effect_or_sense_is_refused(word: str, knobs: dict[str, Any], message: str) -> None:

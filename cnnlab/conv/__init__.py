@@ -19,6 +19,7 @@
 
     decoupling   what the decoupled ones share: their knobs and their forward pass
     isometry     what skew_orthogonal and cayley share: the frame in which a stride is none
+    blockwise    a function of a batch, a few examples at a time, recomputed in the backward pass
     patch_norm   the length of every patch, for any convolution that needs it
     geometry     padding, output size and multiply-accumulates from nn.Conv2d's attributes
     precision    autocast off

@@ -7,6 +7,8 @@ Shape of all: (N, in, H, W) -> (N, out, H', W'), as nn.Conv2d.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, get_args
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from cnnlab.conv.decoupling import Angular, DecoupledConv2d, Radius, Weighting
 from cnnlab.conv.geometry import PaddingMode
+from cnnlab.conv.lipschitz import operator_norm
 from cnnlab.conv.patch_norm import smallest
 
 
@@ -87,12 +90,17 @@ class LinearConv2d(DecoupledConv2d):
     def is_convolution(self) -> bool:  # type: ignore[override]
         return self.linear and self.weighting == "linear" and self.alpha == 1
 
+    @property
+    def lipschitz(self) -> Callable[[tuple[int, int]], float]:
+        if not self.linear:
+            raise AttributeError(f"lipschitz() is of linear operators, not of angular={self.angular}")
+        return partial(operator_norm, self)
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.linear:
             return super().forward(x)
-        return self._conv_forward(
-            x, self.alpha * self._filters(self._filter_norm()), self.bias
-        )  # |x| cancels
+        filters = self.alpha * self._filters(self._filter_norm())
+        return self._conv_forward(x, filters, self.bias)  # |x| cancels
 
     def gain(self, norm: Tensor, rho: Tensor | float) -> Tensor:
         return torch.full_like(norm, self.alpha)
@@ -164,30 +172,13 @@ class MixConv2d(DecoupledConv2d):
         radius: Radius = "absolute",
         weighting: Weighting = "none",
         weight_rho: float | None = None,
+        projection_every: int = 0,
+        projection_norm: float = 1.0,
+        weighted_gradients: bool = False,
     ) -> None:
-        geometry = (
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-        )
-        super().__init__(
-            *geometry,
-            angular=angular,
-            sigmoid_k=sigmoid_k,
-            alpha=alpha,
-            beta=beta,
-            rho=rho,
-            learnable_rho=learnable_rho,
-            radius=radius,
-            weighting=weighting,
-            weight_rho=weight_rho,
-        )
+        """As the others, but for the default of beta."""
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__(**arguments)
 
     def gain(self, norm: Tensor, rho: Tensor | float) -> Tensor:
         return self.alpha + self.beta * torch.log1p(norm) / norm

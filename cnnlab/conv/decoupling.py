@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from cnnlab.allowed import number, one_of, truth
+from cnnlab.allowed import number, one_of, truth, whole
+from cnnlab.conv.blockwise import blockwise
 from cnnlab.conv.geometry import PaddingMode, dense_macs
 from cnnlab.conv.patch_norm import patch_norm, smallest
 
@@ -37,8 +38,12 @@ class DecoupledConv2d(nn.Conv2d, ABC):
     learnable_rho: each filter trains its own rho, as exp(log_rho); the code has r^2 + 1e-4.
     radius: absolute is rho; relative is rho times the mean patch norm of the layer's input, in training that
     of the batch (through which its examples mix), else its running mean (1 until a batch was seen).
+    projection_every: after every so many optimiser steps (0: never) `project()` is due, which gives filters
+    the length `projection_norm`; it changes later gradients, which go with 1/|w|, and not the function.
+    weighted_gradients: the gradient of w is multiplied by |w|, which cancels that 1/|w|.
 
-    Raises: ValueError for a knob that is not at its default and that the formula lacks.
+    Raises: ValueError for a knob that is not at its default and that the formula lacks, and for projections
+    or weighted gradients of a function that is weighted by |w|: they would change it.
     """
 
     linear = False
@@ -70,6 +75,9 @@ class DecoupledConv2d(nn.Conv2d, ABC):
         radius: Radius = "absolute",
         weighting: Weighting = "none",
         weight_rho: float | None = None,
+        projection_every: int = 0,
+        projection_norm: float = 1.0,
+        weighted_gradients: bool = False,
     ) -> None:
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
@@ -82,49 +90,82 @@ class DecoupledConv2d(nn.Conv2d, ABC):
         self.radius = one_of("radius", radius, get_args(Radius))
         self.weighting = one_of("weighting", weighting, self.weightings)
         self.weight_rho = rho if weight_rho is None else number("weight_rho", weight_rho, above=0)
+        self.projection_every = whole("projection_every", projection_every, at_least=0)
+        self.projection_norm = number("projection_norm", projection_norm, above=0)
+        self.weighted_gradients = truth("weighted_gradients", weighted_gradients)
         truth("learnable_rho", learnable_rho)
-        for knob in ("alpha", "beta", "initial_rho", "weight_rho", "sigmoid_k"):
+        for knob in ("alpha", "beta", "initial_rho", "weight_rho", "sigmoid_k", "projection_norm"):
             if math.isinf(getattr(self, knob)):
                 raise ValueError(f"{knob.removeprefix('initial_')} must be finite, got inf")
-        self._refuse_unused(beta=beta, rho=rho, learnable_rho=learnable_rho, radius=radius)
+        unused: dict[str, Any] = {"beta": beta, "rho": rho, "learnable_rho": learnable_rho, "radius": radius}
+        unused = {knob: value for knob, value in unused.items() if knob not in self.knobs}
         if angular != "sigmoid":
-            self._refuse_unused(sigmoid_k=sigmoid_k)
+            unused["sigmoid_k"] = sigmoid_k
         if weighting != "product_tanh":
-            self._refuse_unused(weight_rho=weight_rho)
+            unused["weight_rho"] = weight_rho
+        formula = f"{type(self).__name__} with angular={angular}, weighting={weighting}"
+        self._require_defaults(f"{formula} has no use for it", **unused)
+        if not projection_every:
+            self._require_defaults("projection_every=0 never projects", projection_norm=projection_norm)
+        if weighting != "none":
+            self._require_defaults(
+                f"weighting={weighting} makes |w| part of the function",
+                projection_every=projection_every,
+                weighted_gradients=weighted_gradients,
+            )
         if learnable_rho:
             self.log_rho = nn.Parameter(torch.full((out_channels,), math.log(rho)))
         if radius == "relative":
             self.register_buffer("running_norm", torch.zeros(()))  # 0: no batch seen
 
-    def _refuse_unused(self, **values: Any) -> None:
+    def _require_defaults(self, why: str, **values: Any) -> None:
         for knob, value in values.items():
             default = inspect.signature(type(self)).parameters[knob].default
-            if knob not in self.knobs and value != default:
-                formula = f"{type(self).__name__} with angular={self.angular}, weighting={self.weighting}"
-                raise ValueError(f"{knob} must be left at {default}, got {value}: {formula} has no {knob}")
+            if value != default:
+                raise ValueError(f"{knob} must be left at {default}, got {value}: {why}")
 
     @abstractmethod
     def gain(self, norm: Tensor, rho: Tensor | float) -> Tensor:
         """h(norm) / norm for a positive norm."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        length = self._filter_norm()  # (out, 1, 1, 1)
         cosine = self.angular == "cosine"  # then |x| g(theta) is a convolution: no angle is needed
-        length = self._filter_norm()  # (out, 1, 1)
         products = self._conv_forward(x, self._filters(length) if cosine else self._directions(length), None)
-        norm = size = patch_norm(self, x)  # (N, 1 or out, H', W')
-        if self.weighting == "joint_tanh":
-            size = (norm * length).clamp_min(smallest(norm))
-        response, factor = products, self.gain(size, self._rho(norm))
-        if not cosine:
-            response, factor = self._g(products / norm), factor * size * self._strength(length)
-        factor = factor.to(response.dtype)
-        if self.bias is None:
-            return (response * factor).to(products.dtype)
-        bias = self.bias.to(response.dtype).view(-1, 1, 1)
-        return torch.addcmul(bias, response, factor).to(products.dtype)
+        norm = patch_norm(self, x)  # (N, groups, H', W')
+        bias = None if self.bias is None else self.bias.to(norm.dtype)
+        return blockwise(self._response, [products, norm], [self._rho(norm), length, bias])
 
-    def _rho(self, norm: Tensor) -> Tensor | float:
-        rho = self.log_rho.exp().view(-1, 1, 1) if "log_rho" in self._parameters else self.initial_rho
+    def _response(
+        self, products: Tensor, norm: Tensor, rho: Tensor, length: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """f from the inner products of patches and filters, (N, out, H', W')."""
+        per_filter = self.groups, -1, 1, 1
+        response = products.to(norm.dtype).unflatten(1, (self.groups, -1))  # (N, groups, out/groups, H', W')
+        norm, length = norm.unsqueeze(2), length.view(per_filter)
+        size, joint = norm, self.weighting == "joint_tanh"
+        if rho.dim():
+            rho = rho.view(per_filter)
+        if joint or rho.dim():
+            size = size + torch.zeros_like(response)  # a map per filter, laid out in memory as the response
+        if joint:
+            size = (size * length).clamp_min(smallest(norm))
+        factor = self.gain(size, rho)
+        if self.angular != "cosine":
+            response, factor = self._g(response * norm.reciprocal()), factor * size
+            if self.weighting != "none":
+                response = response * self._strength(length)
+        if bias is None:
+            response = response * factor
+        else:
+            response = torch.addcmul(bias.view(per_filter), response, factor)
+        return response.flatten(1, 2).to(products.dtype)
+
+    def _rho(self, norm: Tensor) -> Tensor:
+        trained = "log_rho" in self._parameters
+        rho = self.log_rho.exp() if trained else norm.new_full((), self.initial_rho)  # (out,) or ()
         return rho * self._mean_norm(norm) if self.radius == "relative" else rho
 
     def _mean_norm(self, norm: Tensor) -> Tensor:
@@ -138,20 +179,28 @@ class DecoupledConv2d(nn.Conv2d, ABC):
 
     def _filter_norm(self) -> Tensor:
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        length = torch.linalg.vector_norm(weight, dim=(1, 2, 3)).view(-1, 1, 1)
+        length = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
         return length.clamp_min(smallest(length))
 
     def _directions(self, length: Tensor) -> Tensor:
         """w / |w|; a filter of zeros stays 0, with gradient 0."""
-        length = length.masked_fill(length <= smallest(length), math.inf)
-        return (self.weight / length.unsqueeze(-1)).to(self.weight.dtype)
+        directions = self.weight / length.masked_fill(length <= smallest(length), math.inf)
+        if self.weighted_gradients:
+            value = directions.detach()
+            directions = value + (directions - value) * length.detach()
+        return directions.to(self.weight.dtype)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Give every filter the length `projection_norm`; one of zeros stays as it is."""
+        self.weight.copy_(self.projection_norm * self._directions(self._filter_norm()))
 
     def _filters(self, length: Tensor) -> Tensor:
         """w / |w| times the strength, without the detour where |w| cancels."""
         if self.weighting == "none":
             return self._directions(length)
         if self.weighting == "product_tanh":
-            return (self.weight * (self._strength(length) / length).unsqueeze(-1)).to(self.weight.dtype)
+            return (self.weight * (self._strength(length) / length)).to(self.weight.dtype)
         return self.weight
 
     def _strength(self, length: Tensor) -> Tensor | float:
@@ -167,4 +216,5 @@ class DecoupledConv2d(nn.Conv2d, ABC):
         elevation = torch.asin(cosine.clamp(-limit, limit))  # pi/2 - theta, exactly 0 at a right angle
         if self.angular == "linear":
             return elevation * (2 / math.pi)
-        return torch.tanh(elevation / (2 * self.sigmoid_k)) / math.tanh(math.pi / (4 * self.sigmoid_k))
+        top = math.tanh(math.pi / (4 * self.sigmoid_k))
+        return torch.sigmoid(elevation / self.sigmoid_k) * (2 / top) - 1 / top  # tanh, in half its time

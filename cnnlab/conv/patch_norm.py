@@ -1,8 +1,11 @@
 """Euclidean length of every patch that a convolution sees, without cutting patches out."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
+from cnnlab.conv.blockwise import blockwise
 from cnnlab.conv.geometry import padded
 
 
@@ -12,20 +15,21 @@ def patch_norm(conv: nn.Conv2d, x: Tensor) -> Tensor:
     In float32 or higher. A patch of zeros gets `smallest` instead, so that it can be divided by; its gradient
     is 0.
 
-    Shape: (N, in, H, W) -> (N, 1, H', W'), or (N, out, H', W') with several groups.
+    Shape: (N, in, H, W) -> (N, groups, H', W').
 
     >>> patch_norm(nn.Conv2d(1, 1, 2), torch.tensor([[[[3.0, 0.0, 1.0], [0.0, 4.0, 8.0]]]]))
     tensor([[[[5., 9.]]]])
     """
-    full = x.to(torch.promote_types(x.dtype, torch.float32))
-    squares = full.unflatten(-3, (conv.groups, -1)).square().sum(-3)  # (N, groups, H, W)
-    squares = padded(conv, squares)
-    for dim, kernel, dilation in zip((-2, -1), conv.kernel_size, conv.dilation, strict=True):
-        length = squares.shape[dim] - dilation * (kernel - 1)
-        squares = sum(squares.narrow(dim, tap * dilation, length) for tap in range(kernel))
-    squares = squares[..., :: conv.stride[0], :: conv.stride[1]]
-    norm = squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
-    return norm if conv.groups == 1 else norm.repeat_interleave(conv.out_channels // conv.groups, dim=-3)
+    return blockwise(partial(_patch_norm, conv), [x])
+
+
+def _patch_norm(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    squares = padded(conv, x.unflatten(1, (conv.groups, -1)).square().sum(2))  # (N, groups, H, W)
+    geometry = zip((-2, -1), conv.kernel_size, conv.dilation, conv.stride, strict=True)
+    for dim, kernel, dilation, stride in geometry:
+        squares = squares.unfold(dim, dilation * (kernel - 1) + 1, stride)[..., ::dilation].sum(-1)
+    return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
 
 
 def smallest(norm: Tensor) -> float:
