@@ -1,16 +1,13 @@
 """A whole run on one page: config -> data . model . task -> trainer -> result."""
 
-import contextlib
 import logging
-import resource
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from cnnlab import cost, pretraining, provenance
+from cnnlab import cost, memory, pretraining, provenance
 from cnnlab.build import build_data, build_task
 from cnnlab.checkpoint import LastAndBest
 from cnnlab.config import Config
@@ -45,7 +42,8 @@ def train(config: Config) -> Result:
     # A resumed run keeps its threads: another count would change bits.
     threads = (before and before.threads) or tree["threads"] or THREADS
     torch.set_num_threads(threads)
-    _forget_peak_memory()
+    memory.keep_freed_memory()
+    memory.forget_peak()
     data = build_data(config)
     task = build_task(config, data)
     with refusals(config, "pretraining"):
@@ -104,7 +102,7 @@ def train(config: Config) -> Result:
             result.metrics = result.metrics or recorder.epoch
             result.best_epoch, result.epochs_done = checkpoints.best_epoch, trainer.current_epoch
             result.images_per_s = recorder.images / recorder.seconds if recorder.seconds else None
-            result.peak_memory_mb = _peak_memory_mb(trainer.strategy.root_device)
+            result.peak_memory_mb = memory.peak_mb(trainer.strategy.root_device)
             result.wall_s, result.finished = checkpoints.wall_s, _now()
             result.write(path)
             if recorder.logger is not None:
@@ -133,20 +131,6 @@ def _logger(config: Config, history: History) -> Any:
             config=config.tree,
             history=history.rows(),
         )
-
-
-def _forget_peak_memory() -> None:
-    """So that a sweep's job in this process does not inherit the peak of an earlier one."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):  # Linux alone has it
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of the process, on Linux in kB
 
 
 def _now() -> str:

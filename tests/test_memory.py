@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlab.bench.memory import peak_bytes
+from cnnlab.memory import keep_freed_memory, peak_bytes
 
 MB = 2**20
 CPU = torch.device("cpu")
@@ -35,6 +35,12 @@ def test_small_blocks_that_the_allocator_keeps_are_counted_again():
 
     for _ in range(3):
         assert peak_bytes(call, CPU) == pytest.approx(16 * MB, rel=0.1)
+
+
+def test_kept_memory_is_not_counted():
+    keep_freed_memory()
+    hold(200)
+    test_the_peak_is_what_is_held_at_once()
 
 
 def test_there_is_no_peak_where_none_can_be_measured(monkeypatch):

@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from cnnlab import cost
 from cnnlab.allowed import RequestError
 from cnnlab.bench.measurement import Measurement
-from cnnlab.bench.memory import peak_bytes
 from cnnlab.bench.stopwatch import alternate
 from cnnlab.config import Config
+from cnnlab.memory import keep_freed_memory, peak_bytes
 from cnnlab.network import build_net
 from cnnlab.refusals import build, refusals
 from cnnlab.registry import node
@@ -73,6 +73,7 @@ def measure(row: Measurement, config: Config, *, classes: int | None, repeats: i
 
 
 def _measure(row: Measurement, config: Config, classes: int | None, repeats: int | None) -> None:
+    keep_freed_memory()  # as train() does
     torch.set_num_threads(config.tree["threads"] or THREADS)
     trainer = build_trainer(config, [])
     row.threads, row.precision = torch.get_num_threads(), trainer.precision
