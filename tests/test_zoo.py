@@ -21,7 +21,8 @@ def test_a_convolution_learns_in_one_epoch_and_resumes_exactly(word, tmp_path):
     )
     result = isolated.run(train, whole)
     assert result.status == "done", result.error
-    first = next(row["train/loss"] for row in History(folder_of(whole) / "history.csv").rows() if row["step"])
+    rows = History(folder_of(whole) / "history.csv").rows()
+    first = next(row["train/loss_step"] for row in rows if "train/loss_step" in row)
     assert result.metrics["val/loss"] < first
 
     with pytest.raises(isolated.Ended):
