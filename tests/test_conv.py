@@ -39,7 +39,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     try:
         case.build()
     except NotImplementedError as reason:
-        pytest.skip(str(reason))
+        pytest.skip(f"{case.variant} in geometry {case.geometry}: {reason}")
     return case
 
 
