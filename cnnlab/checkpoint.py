@@ -6,7 +6,6 @@ its final name and then renamed, so that under its final name there is always a 
 """
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from cnnlab.atomic import replacing
 from cnnlab.recorder import Recorder
 from cnnlab.signals import Signals
 
@@ -78,9 +78,8 @@ class LastAndBest(Checkpoint):
         self.signals.check()
 
     def save(self, trainer: pl.Trainer, path: Path, weights_only: bool = False) -> None:
-        part = path.with_suffix(".ckpt.tmp")
-        trainer.save_checkpoint(part, weights_only=weights_only)
-        os.replace(part, path)
+        with replacing(path) as part:
+            trainer.save_checkpoint(part, weights_only=weights_only)
         self.saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:

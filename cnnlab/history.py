@@ -1,8 +1,9 @@
 """history.csv: a row per logged step and per epoch; the record that survives a killed process."""
 
 import csv
-import os
 from pathlib import Path
+
+from cnnlab.atomic import replacing
 
 Row = dict[str, float]
 
@@ -52,10 +53,8 @@ class History:
         self._write([row for row in self.rows() if row["step"] <= after], self.columns)
 
     def _write(self, rows: list[Row], columns: list[str]) -> None:
-        part = self.path.with_suffix(".csv.tmp")
-        with part.open("w", newline="") as file:
+        with replacing(self.path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(part, self.path)
         self.columns = columns

@@ -1,6 +1,5 @@
 """What is trained before the training: nothing, layer after layer, or the same network with conv=standard."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.allowed import whole
+from cnnlab.atomic import replacing
 from cnnlab.build import build_task
 from cnnlab.config import Config
 from cnnlab.data.images import ImageData
@@ -147,9 +147,8 @@ def pretrain(config: Config, task: Classify, data: ImageData, signals: Signals, 
         if not all(parameter.isfinite().all() for parameter in task.net.parameters()):
             raise ArithmeticError(f"{config.says('pretraining')}: the weights became inf or nan")
         path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(".ckpt.tmp")
-        torch.save(task.net.state_dict(), part)
-        os.replace(part, path)
+        with replacing(path) as part:
+            torch.save(task.net.state_dict(), part)
     task.net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
 

@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from cnnlab.atomic import replacing
 from cnnlab.config import is_essential
 
 
@@ -46,9 +46,8 @@ class Result:
 
     def write(self, folder: Path) -> None:
         """Under its final name there is always a whole file."""
-        part = folder / "result.json.tmp"
-        part.write_text(json.dumps(_named(asdict(self)), indent=2) + "\n")
-        os.replace(part, folder / "result.json")
+        with replacing(folder / "result.json") as part:
+            part.write_text(json.dumps(_named(asdict(self)), indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Result | None":

@@ -1,12 +1,12 @@
 """What a variant costs, and the table of many: one JSON, written atomically."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from cnnlab.allowed import RequestError
+from cnnlab.atomic import replacing
 
 Quartiles = tuple[float, float, float]
 
@@ -69,9 +69,8 @@ class Table:
 
     def write(self, path: Path) -> None:
         """Under its final name there is always a whole file."""
-        part = path.with_name(f"{path.name}.tmp")
-        part.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Table":
