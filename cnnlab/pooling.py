@@ -1,10 +1,10 @@
 """Poolings that torch lacks. `expansion` = output channels / input channels, 1 where it is not given."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlab.allowed import whole
+from cnnlab.conv.precision import wide
 
 
 class L2Pool2d(nn.Module):
@@ -16,6 +16,7 @@ class L2Pool2d(nn.Module):
     Differs: nn.LPPool2d's gradient at a window of zeros is nan.
     Shape: (N, C, H, W) -> (N, C, floor((H - kernel_size) / stride) + 1, ...)
 
+    >>> import torch
     >>> L2Pool2d()(torch.tensor([[[[3.0, 0.0], [0.0, -4.0]]]]))
     tensor([[[[5.]]]])
     """
@@ -26,7 +27,7 @@ class L2Pool2d(nn.Module):
         self.stride = whole("stride", stride, at_least=1)
 
     def forward(self, input: Tensor) -> Tensor:
-        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        x = wide(input)
         squares = F.avg_pool2d(x * x, self.kernel_size, self.stride, divisor_override=1)
         zero = (squares == 0).to(x.dtype)  # where the square root has no slope: sqrt(0 + 1) - 1
         return ((squares + zero).sqrt() - zero).to(input.dtype)

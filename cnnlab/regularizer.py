@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cnnlab import conv
 from cnnlab.allowed import number
+from cnnlab.conv.precision import wide
 
 log = logging.getLogger("cnnlab")
 
@@ -33,13 +34,13 @@ def orthogonality_loss(weight: Tensor, bias: Tensor | None = None, groups: int =
     tensor(0.)
     """
     with torch.autocast(weight.device.type, enabled=False):
-        rows = _wide(weight).flatten(1)  # (out, in/groups*kh*kw)
+        rows = wide(weight).flatten(1)  # (out, in/groups*kh*kw)
         gram = rows @ rows.T  # (out, out)
         if groups > 1:
             group = torch.arange(groups, device=weight.device).repeat_interleave(len(rows) // groups)
             gram = gram * (group == group.unsqueeze(1))
         if bias is not None:
-            gram = torch.addr(gram, _wide(bias), _wide(bias))
+            gram = torch.addr(gram, wide(bias), wide(bias))
         scale = gram.diagonal().clamp_min(SHORTEST**2).rsqrt()  # 1 / norm
         cosines = gram * scale * scale.unsqueeze(1)
         # The upper triangle, not everything less the diagonal: small losses would drown in the difference.
@@ -56,7 +57,7 @@ def orthonormality_loss(matrix: Tensor) -> Tensor:
     tensor(24.)
     """
     with torch.autocast(matrix.device.type, enabled=False):
-        columns = _wide(matrix)
+        columns = wide(matrix)
         gram = columns.T @ columns
         return (gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).square().sum()
 
@@ -113,7 +114,7 @@ class Penalties:
             terms["orthogonality"] = _total(orthogonality_loss(*layer) for layer in filters)
         if self.l2:
             weights = (p for p in net.parameters() if p.requires_grad and p.dim() >= 2)
-            terms["l2"] = _total(0.5 * _wide(weight).square().sum() for weight in weights)
+            terms["l2"] = _total(0.5 * wide(weight).square().sum() for weight in weights)
         return terms
 
     @torch.no_grad()
@@ -141,11 +142,6 @@ def trainable_filters(net: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter |
         if weight is not None and weight.requires_grad and weight.dim() == 4:
             filters.append((weight, own.get("bias"), int(getattr(layer, "groups", 1))))
     return filters
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """In float32; float64 stays."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _total(values: Iterable[Tensor]) -> Tensor:

@@ -22,7 +22,7 @@
     blockwise    a function of a batch, a few examples at a time, recomputed in the backward pass
     patch_norm   the length of every patch, for any convolution that needs it
     geometry     padding, output size and multiply-accumulates from nn.Conv2d's attributes
-    precision    autocast off
+    precision    float32 at least: autocast off, tensors widened
     lipschitz    how much a linear one can stretch an image
 
 A variant is a class whose constructor is nn.Conv2d's plus keyword-only knobs. What it claims about itself

@@ -20,6 +20,7 @@ from cnnlab.allowed import number, one_of, truth, whole
 from cnnlab.conv.blockwise import blockwise
 from cnnlab.conv.geometry import PaddingMode, dense_macs
 from cnnlab.conv.patch_norm import patch_norm, smallest
+from cnnlab.conv.precision import wide
 
 Angular = Literal["cosine", "linear", "sigmoid", "square_cosine"]
 Weighting = Literal["none", "linear", "joint_tanh", "product_tanh"]
@@ -178,8 +179,7 @@ class DecoupledConv2d(nn.Conv2d, ABC):
         return torch.where(mean > nothing, mean, 1.0)
 
     def _filter_norm(self) -> Tensor:
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        length = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+        length = torch.linalg.vector_norm(wide(self.weight), dim=(1, 2, 3), keepdim=True)
         return length.clamp_min(smallest(length))
 
     def _directions(self, length: Tensor) -> Tensor:

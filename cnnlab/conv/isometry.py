@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cnnlab.conv.geometry import PaddingMode, output_hw
 from cnnlab.conv.lipschitz import operator_norm
-from cnnlab.conv.precision import full_precision
+from cnnlab.conv.precision import full_precision, wide
 
 GRID = 6  # pixels on a side of the torus on which violation() looks at the operator
 
@@ -111,7 +111,7 @@ class IsometricConv2d(nn.Conv2d, ABC):
 
     def _kernel(self) -> Tensor:
         """The weight on blocks: (out, in / groups * h * w, 2 radius + 1, 2 radius + 1), at least float32."""
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        weight = wide(self.weight)
         size = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
         dilated = weight.new_zeros(*weight.shape[:2], *size)
         dilated[..., :: self.dilation[0], :: self.dilation[1]] = weight

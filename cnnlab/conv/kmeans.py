@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cnnlab.allowed import number, whole
 from cnnlab.conv.geometry import PaddingMode, output_hw, padded
-from cnnlab.conv.precision import full_precision
+from cnnlab.conv.precision import full_precision, wide
 
 
 class KMeansConv2d(nn.Conv2d):
@@ -143,11 +143,6 @@ class KMeansConv2d(nn.Conv2d):
         """Multiply-accumulates of whitening each patch and comparing it with the centroids, for one image."""
         size = self.weight[0].numel()
         return math.prod(output_hw(self, input_hw)) * size * (self.groups * size + self.out_channels)
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """In float32; float64 stays."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def finite(name: str, value: Any) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cnnlab.allowed import one_of, truth
 from cnnlab.conv.geometry import PaddingMode, dense_macs
 from cnnlab.conv.lipschitz import operator_norm
-from cnnlab.conv.precision import full_precision
+from cnnlab.conv.precision import full_precision, wide
 
 BiasRow = Literal["last", "first"]
 
@@ -35,7 +35,7 @@ def householder_columns(vectors: Tensor) -> Tensor:
     if m < n:
         raise ValueError(f"vectors must have at least as many rows as columns, got {m} x {n}")
     with full_precision(vectors):
-        v = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+        v = wide(vectors)
         norm = torch.linalg.vector_norm(v, dim=-2, keepdim=True)
         v = v / norm.masked_fill(norm == 0, math.inf)
         identity = torch.eye(m, n, dtype=v.dtype, device=v.device)
@@ -159,6 +159,6 @@ class OrthogonalConv2d(nn.Conv2d):
         if matrix.shape[1] > matrix.shape[2]:
             matrix = matrix.mT
         with full_precision(matrix):
-            matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+            matrix = wide(matrix)
             gram = matrix @ matrix.mT
             return (gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)).abs().max()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cnnlab.conv.blockwise import blockwise
 from cnnlab.conv.geometry import padded
+from cnnlab.conv.precision import wide
 
 
 def patch_norm(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ def patch_norm(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _patch_norm(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = wide(x)
     squares = padded(conv, x.unflatten(1, (conv.groups, -1)).square().sum(2))  # (N, groups, H, W)
     geometry = zip((-2, -1), conv.kernel_size, conv.dilation, conv.stride, strict=True)
     for dim, kernel, dilation, stride in geometry:

@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """In float32; float64 stays.
+
+    >>> wide(torch.ones(1, dtype=torch.bfloat16)).dtype, wide(torch.ones(1, dtype=torch.float64)).dtype
+    (torch.float32, torch.float64)
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def full_precision(tensor: Tensor) -> AbstractContextManager:
     """Autocast off on the tensor's device."""
     device = tensor.device.type
