@@ -51,6 +51,13 @@ def number(name: str, value: Any, *, above: float | None = None, at_least: float
     return value
 
 
+def finite(name: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> Any:
+    """A number within its bound that is not inf."""
+    if math.isinf(number(name, value, above=above, at_least=at_least)):
+        raise ValueError(f"{name} must be finite, got inf")
+    return value
+
+
 def whole(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"{name} must be a whole number >= {at_least}, got {value!r}")

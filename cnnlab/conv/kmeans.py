@@ -2,13 +2,12 @@
 
 import math
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlab.allowed import number, whole
+from cnnlab.allowed import finite, whole
 from cnnlab.conv.geometry import PaddingMode, output_hw, padded
 from cnnlab.conv.precision import full_precision, wide
 
@@ -66,8 +65,8 @@ class KMeansConv2d(nn.Conv2d):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
         )
         self.patches = whole("patches", patches, at_least=out_channels // groups)
-        self.variance_eps = finite("variance_eps", variance_eps)
-        self.zca_eps = finite("zca_eps", zca_eps)
+        self.variance_eps = finite("variance_eps", variance_eps, above=0)
+        self.zca_eps = finite("zca_eps", zca_eps, above=0)
         size = self.weight[0].numel()
         self.mean = nn.Parameter(torch.empty(groups, size, 1), requires_grad=False)
         self.whitening = nn.Parameter(torch.empty(groups, size, size), requires_grad=False)
@@ -143,12 +142,6 @@ class KMeansConv2d(nn.Conv2d):
         """Multiply-accumulates of whitening each patch and comparing it with the centroids, for one image."""
         size = self.weight[0].numel()
         return math.prod(output_hw(self, input_hw)) * size * (self.groups * size + self.out_channels)
-
-
-def finite(name: str, value: Any) -> float:
-    if math.isinf(number(name, value, above=0)):
-        raise ValueError(f"{name} must be finite, got inf")
-    return value
 
 
 def k_means(vectors: Tensor, count: int) -> Tensor:

@@ -1,12 +1,10 @@
 """The unit that ShuffleNet is built of, as one drop-in convolution."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlab.allowed import number
+from cnnlab.allowed import finite
 from cnnlab.conv.geometry import PaddingMode, dense_macs, output_hw, padded
 from cnnlab.conv.grouped import common_groups
 
@@ -60,8 +58,7 @@ class ShuffleNetUnit(nn.Conv2d):
             in_channels, out_channels, kernel_size, stride, padding, dilation, g, False, padding_mode
         )
         self.register_parameter("weight", None)  # there is no one kernel
-        if math.isinf(number("bottleneck", bottleneck, above=0)):
-            raise ValueError("bottleneck must be finite, got inf")
+        finite("bottleneck", bottleneck, above=0)
         inner = max(1, round(bottleneck * out_channels / g)) * g
         outer = out_channels - in_channels if out_channels > in_channels else out_channels
         self.reduce = nn.Conv2d(in_channels, inner, 1, groups=g, bias=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from cnnlab.allowed import number, whole
+from cnnlab.allowed import finite, number, whole
 
 Factory = Callable[..., nn.Module]
 MAX_2X2 = functools.partial(nn.MaxPool2d, 2)
@@ -108,9 +108,7 @@ def widened(channels: int, width: float) -> int:
     >>> widened(96, 0.5), widened(1, 0.1)
     (48, 1)
     """
-    if number("width", width, above=0) == math.inf:
-        raise ValueError("width must be finite, got inf")
-    return max(1, round(channels * width))
+    return max(1, round(channels * finite("width", width, above=0)))
 
 
 def check_sizes(name: str, sizes: Sequence[int]) -> None:
