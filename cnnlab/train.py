@@ -1,6 +1,7 @@
 """A whole run on one page: config -> data . model . task -> trainer -> result."""
 
 import logging
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,10 +29,11 @@ from cnnlab.trainer import THREADS, build_trainer, steps_per_epoch
 log: logging.Logger = logging.getLogger("cnnlab")
 
 
-def train(config: Config) -> Result:
+def train(config: Config, *, shared: bool = False) -> Result:
     """Train, test and record one run; the same configuration again resumes it, or returns its result.
 
-    What goes wrong in training is recorded, not raised: the result's `status` and `error` tell.
+    What goes wrong in training is recorded, not raised: the result's `status` and `error` tell. `shared` says
+    that others use the machine at the same time, so that nobody ranks by these times.
 
     Raises:
         RequestError: data or arguments are wrong; nothing was written.
@@ -54,19 +56,15 @@ def train(config: Config) -> Result:
     checkpoints = LastAndBest(path / "checkpoints", recorder, signals)
     trainer = build_trainer(config, [StepSeed(tree["seed"]), recorder, checkpoints])
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
-    result = Result(
-        id=config.id,
-        name=tree["name"],
-        choices=config.choices,
-        values=config.values,
-        overrides=config.overrides,
-        seed=tree["seed"],
+    result = Result.of(
+        config,
         width=task.hparams["width"],
         params=cost.parameters(task.net),
         macs=cost.macs(task.net, data.input_shape),
         device=str(trainer.strategy.root_device),
         precision=trainer.precision,
         threads=threads,
+        shared=shared or bool(before and before.shared),
         started=started,
         **provenance.of(config),
     )
@@ -97,6 +95,7 @@ def train(config: Config) -> Result:
             result.status, result.error = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, NonFiniteLoss):
                 result.error = f"{error}; {where_it_began(config, data, checkpoints, error.step)}"
+            result.traceback = traceback.format_exc()
             log.debug("the run failed", exc_info=error)
         finally:
             result.metrics = result.metrics or recorder.epoch
