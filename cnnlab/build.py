@@ -10,7 +10,7 @@ from cnnlab.config import Config
 from cnnlab.refusals import build, refusals
 from cnnlab.registry import factory
 
-FITTED_ON = 2_000  # training images that convolutions without labels are fitted on
+FITTED_ON = 1_000  # training images that convolutions without labels are fitted on
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import
     from torch import Tensor
@@ -75,12 +75,18 @@ def build_data(config: Config) -> "ImageData":
     return data
 
 
-def build_task(config: Config, data: "ImageData", width: float | None = None) -> "Classify":
-    """The module of a configuration, with all that is fitted without labels fitted on the training part."""
+def build_task(
+    config: Config, data: "ImageData", *, width: float | None = None, fit: bool = True
+) -> "Classify":
+    """The module of a configuration, with all that is fitted without labels fitted on the training part.
+
+    Without `fit` the convolutions are not: a checkpoint is to give their state.
+    """
     task = assemble(config, data.input_shape, data.classes, width)
     with refusals(config, "preprocessing"):
         task.preprocessing.fit(data.train_images)  # type: ignore[operator]
-    fit_convolutions(task, data.train_images)
+    if fit:
+        fit_convolutions(task, data.train_images)
     return task
 
 
@@ -103,7 +109,7 @@ def assemble(
     """The module of a configuration for images of a shape; `width` is what match= chose, if it is known."""
     import torch
 
-    from cnnlab.match import matched_width
+    from cnnlab.match import matched
     from cnnlab.network import build_net
     from cnnlab.task.classify import Classify
 
@@ -114,14 +120,17 @@ def assemble(
     rehearsal = choice("optimizer")([torch.nn.Parameter(torch.zeros(1))])
     choice("schedule")(rehearsal, epochs=config.tree["epochs"], steps_per_epoch=1)
     shape = tuple(input_shape)
+    match = None
     if config.tree["match"] is not None and width is None:
-        width = matched_width(config, shape, classes)
+        match = matched(config, shape, classes)
+        width = match.width
     torch.manual_seed(config.tree["seed"])
     return Classify(
         build_net(config, shape, classes, width=width),
         input_shape=shape,  # type: ignore[arg-type]
         classes=classes,
         width=width,
+        match=match,
         loss=choice("loss")(),
         regularizer=choice("regularizer")(),
         optimizer=choice("optimizer"),

@@ -13,9 +13,18 @@ from cnnlab.network import build_net, with_default_parts
 log = logging.getLogger("cnnlab")
 
 CLOSE = 0.005  # relative distance from the budget that is near enough
+FAR = 0.05  # ... that is worth a warning
 WIDEST = 2**6  # times the asked width, and as much narrower, is searched
 HALVINGS = 12
 NEIGHBOURS = 24  # widths tried on either side of the crossing, each CLOSE / 2 further
+
+
+class Match(NamedTuple):
+    """The width that was chosen, what it costs, and what it should."""
+
+    width: float
+    cost: int
+    budget: int
 
 
 class Trial(NamedTuple):
@@ -26,8 +35,8 @@ class Trial(NamedTuple):
     groups: tuple[int, ...]  # of each convolution
 
 
-def matched_width(config: Config, input_shape: tuple[int, ...], classes: int) -> float:
-    """The `model.width` at which the configuration costs what conv=standard costs; says what it chose.
+def matched(config: Config, input_shape: tuple[int, ...], classes: int) -> Match:
+    """The `model.width` at which the configuration costs what conv=standard costs; warns where none is near.
 
     `match=params` or `match=macs` names the cost. The budget is that of the same model, as wide as asked for,
     with the default convolution, activation and pooling. It is met as nearly as whole channels allow; widths
@@ -71,8 +80,10 @@ def matched_width(config: Config, input_shape: tuple[int, ...], classes: int) ->
         if badness(min(trials, key=badness))[1] > CLOSE:
             trials += trials_around(low, range(-NEIGHBOURS, NEIGHBOURS + 1))
     best = min(trials, key=badness)
-    log.info(
-        "match=%s: model.width=%g costs %s, the default parts at width %g cost %s (%+.1f %%)",
-        key, best.width, f"{best.cost:,}", asked, f"{budget:,}", 100 * (best.cost / budget - 1),
-    )  # fmt: skip
-    return best.width
+    deviation = best.cost / budget - 1
+    if abs(deviation) > FAR:
+        says = (
+            f"match={key}: the nearest is model.width={best.width:g}, with {best.cost:,} of {budget:,} {key}"
+        )
+        log.warning("%s (%+.0f %%)", says, 100 * deviation)
+    return Match(best.width, best.cost, budget)

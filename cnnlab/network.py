@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config, default_words
 from cnnlab.refusals import build
-from cnnlab.registry import factory, node
+from cnnlab.registry import available, factory, node
+from cnnlab.signature import signature
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import nn
@@ -41,6 +42,8 @@ def build_net(
         calls[group] += 1
         if group == "activation" and first_layers is not None and calls[group] > first_layers:
             return factory(node(group, default_words()[group]))()
+        if "groups" in config.tree[group]:  # a grouped convolution has groups of its own
+            kwargs.pop("groups", None)
         for knob in config.tree[group].keys() & kwargs.keys():
             raise RequestError(f"{config.says(group, knob)}: is not free, {config.says('model')} sets it")
         return build(config, (group,), *args, **kwargs)
@@ -58,6 +61,21 @@ def build_net(
 
 def with_default_parts(config: Config) -> Config:
     """The same configuration with the default convolution, activation and pooling."""
-    nodes = {group: node(group, default_words()[group]) for group in PARTS}
-    words = {group: default_words()[group] for group in PARTS}
+    config = with_standard_conv(config)
+    words = {group: default_words()[group] for group in PARTS if group != "conv"}
+    nodes = {group: node(group, word) for group, word in words.items()}
     return replace(config, tree=config.tree | nodes, choices=config.choices | words)
+
+
+def with_standard_conv(config: Config) -> Config:
+    """The same configuration with conv=standard; what was set beside the word (conv.bias=false) is kept."""
+    word = default_words()["conv"]
+    standard = node("conv", word)
+    chosen = config.choices.get("conv", word)
+    own = node("conv", chosen) if chosen in available("conv") else {}
+    takes = signature(standard["_target_"])
+    assert takes is not None
+    kept = {k: v for k, v in config.tree["conv"].items() if k in takes.parameters and k not in own}
+    return replace(
+        config, tree=config.tree | {"conv": standard | kept}, choices=config.choices | {"conv": word}
+    )

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from cnnlab.allowed import whole
 from cnnlab.build import build_task
-from cnnlab.config import Config, default_words
+from cnnlab.config import Config
 from cnnlab.data.images import ImageData
 from cnnlab.features import in_order, run_until
-from cnnlab.network import build_net
+from cnnlab.network import build_net, with_standard_conv
 from cnnlab.randomness import StepSeed
 from cnnlab.refusals import build
-from cnnlab.registry import node
 from cnnlab.signals import Signals
 from cnnlab.task.classify import Classify
 from cnnlab.trainer import build_trainer, steps_per_epoch
@@ -50,7 +49,10 @@ class Plain(NoPretraining):
     def check(self, config: Config, task: Classify) -> None:
         with torch.device("meta"):
             plain = dict(build_net(_plain(config), **task.hparams).named_parameters())
-        own = {name: p for name, p in task.net.named_parameters() if p.requires_grad}
+        generated = {
+            f"{name.removeprefix('net.')}.weight" for name, c in task.convs.items() if hasattr(c, "violation")
+        }  # of what is orthogonal by construction: no filters
+        own = {n: p for n, p in task.net.named_parameters() if p.requires_grad and n not in generated}
         for name in plain:
             if name not in own or own[name].shape != plain[name].shape:
                 layer = type(task.get_submodule(f"net.{name}".rpartition(".")[0])).__name__
@@ -78,7 +80,7 @@ class Greedy(NoPretraining):
         self.epochs = whole("epochs", epochs, at_least=1)
 
     def check(self, config: Config, task: Classify) -> None:
-        if not task.convs:
+        if not any(p.requires_grad for layer in task.convs.values() for p in layer.parameters()):
             raise ValueError(f"greedy needs convolutions to train, {type(task.net).__name__} has none")
 
     def __call__(self, config: Config, task: Classify, data: ImageData, signals: Signals) -> None:
@@ -161,9 +163,8 @@ def chosen(config: Config) -> NoPretraining:
 
 
 def _plain(config: Config) -> Config:
-    word = default_words()["conv"]
-    tree = config.tree | {"conv": node("conv", word), "match": None}
-    return replace(config, tree=tree, choices=config.choices | {"conv": word})
+    config = with_standard_conv(config)
+    return replace(config, tree=config.tree | {"match": None})  # its width is the run's own
 
 
 def _fit(
@@ -175,7 +176,7 @@ def _fit(
     frozen: Sequence[nn.Module] = (),
 ) -> None:
     """Train for some epochs, without validation."""
-    trainer_node = config.tree["trainer"] | {"limit_val_batches": 0}
+    trainer_node = config.tree["trainer"] | {"limit_val_batches": 0, "max_steps": -1, "max_time": None}
     config = replace(config, tree=config.tree | {"epochs": epochs, "trainer": trainer_node})
     trainer = build_trainer(config, [StepSeed(config.tree["seed"]), Watch(signals, frozen)])
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))

@@ -28,7 +28,7 @@ class Result:
     metrics: dict[str, float] = field(default_factory=dict)
     best_epoch: int | None = None  # counted from 1
     epochs_done: int = 0
-    width: float | None = None  # of the model, where match= chose it
+    match: dict[str, float] | None = None  # the model's width that match= chose, its cost, and the budget
     params: int = 0
     macs: int = 0  # of the network for one image
     wall_s: float = 0.0

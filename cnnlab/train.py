@@ -47,18 +47,19 @@ def train(config: Config, *, shared: bool = False) -> Result:
     memory.keep_freed_memory()
     memory.forget_peak()
     data = build_data(config)
-    task = build_task(config, data)
-    with refusals(config, "pretraining"):
-        pretraining.check(config, task)
     path, started = config.folder, before.started if before else _now()
     history = History(path / "history.csv")
     recorder, signals = Recorder(history), Signals()
     checkpoints = LastAndBest(path / "checkpoints", recorder, signals)
+    afresh = not tree["resume"] or checkpoints.step_of_last() is None
+    task = build_task(config, data, fit=afresh)
+    with refusals(config, "pretraining"):
+        pretraining.check(config, task)
     trainer = build_trainer(config, [StepSeed(tree["seed"]), recorder, checkpoints])
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
     result = Result.of(
         config,
-        width=task.hparams["width"],
+        match=task.match and task.match._asdict(),
         params=cost.parameters(task.net),
         macs=cost.macs(task.net, data.input_shape),
         device=str(trainer.strategy.root_device),

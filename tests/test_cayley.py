@@ -99,3 +99,14 @@ def test_macs_are_four_real_ones_for_each_complex_one() -> None:
     assert CayleyConv2d(2, 3, 3).macs((5, 6)) == 4 * 5 * 4 * 2 * 3  # 5 x 4 frequencies
     assert CayleyConv2d(2, 3, 3, padding=1).macs((5, 6)) == 4 * 7 * 5 * 2 * 3  # a frame of 7 x 8
     assert CayleyConv2d(2, 4, 3, stride=2, groups=2).macs((6, 6)) == 4 * 3 * 2 * 4 * 4
+
+
+def test_many_channels_are_inverted_right_with_several_threads() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        matrix = torch.randn(6, 200, 192, generator=torch.Generator().manual_seed(0)).to(torch.cfloat)
+        columns = cayley(matrix / 20)
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(columns.mH @ columns, torch.eye(192, dtype=torch.cfloat).expand(6, -1, -1))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 import cnnlab
+from cnnlab.bench.duel import counted_by_torch
 from cnnlab.conv import layers
 from cnnlab.conv.geometry import dense_macs, output_hw
 from cnnlab.registry import locate, node
@@ -39,7 +39,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     try:
         case.build()
     except NotImplementedError as reason:
-        pytest.skip(str(reason))
+        pytest.skip(f"{case.variant} in geometry {case.geometry}: {reason}")
     return case
 
 
@@ -203,12 +203,7 @@ def test_the_constraint_holds_before_and_after_training(case: Case) -> None:
 def test_macs_are_those_that_torch_counts(case: Case) -> None:
     conv = case.build().eval()
 
-    def flops(examples: int) -> int:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            conv(case.input(examples))
-        return counter.get_total_flops()
-
-    macs, counted = conv.macs(SIZE), (flops(2) - flops(1)) // 2
+    macs, counted = conv.macs(SIZE), counted_by_torch(conv, (case.arguments["in_channels"], *SIZE))
     assert isinstance(macs, int), case.breaks("macs() is a whole number")
     assert macs > 0, case.breaks("macs() is above 0")
     assert macs == counted or not counted, case.breaks(f"macs() = {macs}, but torch counts {counted}")

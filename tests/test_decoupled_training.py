@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cnnlab.compose import Composer
 from cnnlab.conv.decoupled import MixConv2d, SphereConv2d
 from cnnlab.conv.lipschitz import operator_norm
+from cnnlab.train import train
 from tests.test_decoupled import ANGULAR, WORDS, create, images
 
 
@@ -112,3 +114,18 @@ def test_mix_takes_what_the_others_take_with_a_beta_of_its_own() -> None:
         2.0,
         3.0,
     )
+
+
+def test_a_run_projects_after_every_kth_optimiser_step(tmp_path, monkeypatch):
+    lengths, project = [], SphereConv2d.project
+
+    def spied(self):
+        project(self)
+        lengths.append(self.weight.flatten(1).norm(dim=1).detach())
+
+    monkeypatch.setattr(SphereConv2d, "project", spied)
+    lines = ["conv=decoupled_sphere", "conv.projection_every=3", "conv.projection_norm=2", "epochs=1"]
+    lines += ["trainer.accumulate_grad_batches=2", "batch_size=128", "logger=none", "model.filters=[4]"]
+    assert train(Composer().one([*lines, f"output_dir={tmp_path}"])).status == "done"
+    assert len(lengths) == 2 * 2  # 6 steps of two batches, two convolutions
+    assert all(torch.allclose(length, torch.full_like(length, 2.0)) for length in lengths)

@@ -169,3 +169,15 @@ def test_one_filter_in_a_group_is_refused() -> None:
 def test_a_knob_out_of_range_is_refused(knob: str, value: float, allowed: str) -> None:
     with pytest.raises(ValueError, match=f"{knob} must be {allowed}"):
         KMeansConv2d(4, 6, 3, **{knob: value})
+
+
+def test_whitening_adds_zca_eps_to_every_variance() -> None:
+    conv = KMeansConv2d(1, 2, (1, 2), patches=4000, zca_eps=0.1, variance_eps=0.5)
+    torch.manual_seed(0)
+    conv.fit(torch.randn(50, 1, 6, 6))
+    patches = conv._contrast(torch.randn(1, 2, 20000))[0]  # (a, -a): variance 0 along (1, 1)
+    spread = patches[0].var() * 2
+    expected = [(spread + 0.1) ** -0.5, 0.1**-0.5]  # along (1, -1) / sqrt 2 and (1, 1) / sqrt 2
+    whitening = conv.whitening[0]
+    found = [whitening[0, 0] - whitening[0, 1], whitening[0, 0] + whitening[0, 1]]
+    torch.testing.assert_close(torch.stack(found), torch.tensor(expected), rtol=0.03, atol=0)

@@ -1,6 +1,6 @@
 """match=params and match=macs: the variant's network costs what that of conv=standard costs."""
 
-import logging
+import re
 
 import pytest
 import torch
@@ -51,11 +51,17 @@ def test_grouped_convolutions_keep_their_groups():
     assert groups[0] == groups[1] and 4 in groups[0]
 
 
-def test_solving_draws_nothing_and_says_what_it_chose(caplog):
-    with caplog.at_level(logging.INFO, "cnnlab"):
-        config = Composer().one(["activation=crelu", "match=params"])
-        matched = assemble(config, SHAPE, classes=10)
-    assert "match=params: model.width=" in caplog.text
+def test_a_budget_that_no_width_meets_is_said(caplog):
+    assemble(Composer().one(["conv=locally_connected", "match=params", "model.filters=[4]"]), (1, 8, 8), 10)
+    assert "match=params: the nearest is model.width=" in caplog.text
+
+
+def test_what_is_set_beside_the_word_is_in_the_budget_too():
+    assert costs("match=params", "conv=decoupled_tanh", "conv.bias=false")[0] == 1
+
+
+def test_solving_draws_nothing():
+    matched = assemble(Composer().one(["activation=crelu", "match=params"]), SHAPE, classes=10)
     width = matched.hparams["width"]
     typed = assemble(Composer().one(["activation=crelu", f"model.width={width}"]), SHAPE, classes=10)
     pairs = zip(matched.net.parameters(), typed.net.parameters(), strict=True)
@@ -65,10 +71,11 @@ def test_solving_draws_nothing_and_says_what_it_chose(caplog):
 def test_a_matched_run_records_its_width_and_loads_with_it(tmp_path, capsys):
     lines = ["activation=crelu", "match=params", "epochs=1", "logger=none", f"output_dir={tmp_path}"]
     assert command(lines) == 0
-    assert "matched width" in capsys.readouterr().out
+    assert re.search(r"matched width +0\.\d+: [\d,]+ of 67,562", capsys.readouterr().out)
     config = Composer().one(lines)
     result = Result.read(config.folder)
-    assert result is not None and result.width is not None and result.width < 1
+    assert result is not None and result.match is not None and result.match["width"] < 1
+    assert result.match["cost"] == result.params and abs(result.params / result.match["budget"] - 1) < 0.01
     assert cost.parameters(cnnlab.load(config.folder).net) == result.params
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlab.memory import keep_freed_memory, peak_bytes
+from cnnlab.memory import _process_bytes, forget_peak, keep_freed_memory, peak_bytes
 
 MB = 2**20
 CPU = torch.device("cpu")
@@ -35,6 +35,14 @@ def test_small_blocks_that_the_allocator_keeps_are_counted_again():
 
     for _ in range(3):
         assert peak_bytes(call, CPU) == pytest.approx(16 * MB, rel=0.1)
+
+
+def test_freed_memory_stays_with_the_process():
+    keep_freed_memory()
+    forget_peak()
+    before = _process_bytes("VmRSS")
+    hold(200)
+    assert _process_bytes("VmRSS") - before > 150 * MB
 
 
 def test_kept_memory_is_not_counted():

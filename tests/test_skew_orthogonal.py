@@ -127,7 +127,7 @@ def test_macs_are_those_of_the_terms() -> None:
         ({"terms": 0}, "terms must be a whole number >= 1, got 0"),
         ({"terms": 2.0}, "terms must be a whole number >= 1, got 2.0"),
         ({"angle": 0}, "angle must be a number > 0, got 0"),
-        ({"angle": math.inf}, "angle must be finite, got inf"),
+        ({"angle": math.inf}, "angle must be at most pi, got inf"),
     ],
 )
 def test_knobs_out_of_range_are_refused(knobs: dict[str, Any], said: str) -> None:

@@ -7,7 +7,6 @@ is built in every step built in every measured step.
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,12 +20,9 @@ from cnnlab.bench.measurement import Measurement
 from cnnlab.bench.stopwatch import alternate
 from cnnlab.config import Config
 from cnnlab.memory import keep_freed_memory, peak_bytes
-from cnnlab.network import build_net
+from cnnlab.network import build_net, with_standard_conv
 from cnnlab.refusals import build, refusals
-from cnnlab.registry import node
 from cnnlab.trainer import THREADS, build_trainer
-
-GEOMETRY = ("stride", "padding", "padding_mode", "bias")  # if given to the variant, of nn.Conv2d too
 
 
 class Runner:
@@ -62,7 +58,7 @@ def measure(row: Measurement, config: Config, *, classes: int | None, repeats: i
     try:
         _measure(row, config, classes, repeats)
     except RequestError as error:
-        if isinstance(error.__cause__, NotImplementedError | ValueError):
+        if isinstance(error.__cause__, NotImplementedError | ValueError | None):
             row.refused = str(error)
         else:
             row.failed = str(error)
@@ -78,8 +74,7 @@ def _measure(row: Measurement, config: Config, classes: int | None, repeats: int
     trainer = build_trainer(config, [])
     row.threads, row.precision = torch.get_num_threads(), trainer.precision
     row.device = str(trainer.strategy.root_device)
-    geometry = {name: value for name, value in config.tree["conv"].items() if name in GEOMETRY}
-    standard = replace(config, tree=config.tree | {"conv": node("conv", "standard") | geometry})
+    standard = with_standard_conv(config)
     sizes = [int(size) for size in row.shape.split(",")]
     shape = sizes[0], sizes[-2 if classes else -1], sizes[-1]  # (C, H, W)
     modules = [_module(contestant, sizes, classes) for contestant in (config, standard)]
@@ -129,12 +124,21 @@ def counted_by_torch(module: nn.Module, shape: Sequence[int]) -> int | None:
     """
 
     def flops(images: int) -> int:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        mapping = {torch.ops.aten.bmm: _bmm_flops}
+        with FlopCounterMode(display=False, custom_mapping=mapping) as counter, torch.no_grad():
             module(torch.zeros(images, *shape))
         return int(counter.get_total_flops())
 
     module.eval()
     return (flops(2) - flops(1)) // 2 or None
+
+
+def _bmm_flops(a: Tensor, b: Tensor, *args: Any, out_val: Tensor, **kwargs: Any) -> int:
+    """Two for a product of real numbers; of complex ones, which torch counts alike, each takes four."""
+    return 2 * a.numel() * b.shape[-1] * (4 if a.is_complex() else 1)
+
+
+_bmm_flops._get_raw = True  # type: ignore[attr-defined]  # tensors, not their shapes
 
 
 def _bytes(tensors: Any) -> int:

@@ -30,8 +30,15 @@ def cayley(matrix: Tensor) -> Tensor:
     identity = torch.eye(columns, dtype=matrix.dtype, device=matrix.device)
     skew = square - square.mH + rest.mH @ rest
     # I + A has no singular value below 1: nothing to check, which would wait for the device.
-    inverse = torch.linalg.inv_ex(identity + skew).inverse
-    return torch.cat([2 * inverse - identity, -2 * rest @ inverse], dim=-2)
+    inverted = _inverse(identity + skew)
+    return torch.cat([2 * inverted - identity, -2 * rest @ inverted], dim=-2)
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """Of each matrix; on a CPU large ones one by one: with several threads MKL's batched LU fails on them."""
+    if matrix.device.type != "cpu" or matrix.shape[-1] <= 64:
+        return torch.linalg.inv_ex(matrix).inverse
+    return torch.stack([torch.linalg.inv_ex(one).inverse for one in matrix.flatten(0, -3)]).view_as(matrix)
 
 
 def frequency_response(kernel: Tensor, hw: tuple[int, int]) -> Tensor:

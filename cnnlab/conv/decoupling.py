@@ -34,7 +34,7 @@ class DecoupledConv2d(nn.Conv2d, ABC):
     angular: cosine cos(t); linear 1 - 2t/pi; sigmoid tanh((pi/2 - t) / 2k) / tanh(pi / 4k), k = `sigmoid_k`;
     square_cosine sign(cos t) cos(t)^2. Each falls from 1 at t = 0 over 0 at pi/2 to -1 at pi.
     weighting: none drops |w|; linear multiplies by |w|. Tanh alone has joint_tanh, alpha tanh(|x||w|/rho) g,
-    and product_tanh, f tanh(|w|/weight_rho), where weight_rho is rho unless given.
+    and product_tanh, f tanh(|w|/weight_rho), where weight_rho is the initial rho unless given.
     learnable_rho: each filter trains its own rho, as exp(log_rho); the code has r^2 + 1e-4.
     radius: absolute is rho; relative is rho times the mean patch norm of the layer's input, in training that
     of the batch (through which its examples mix), else its running mean (1 until a batch was seen).

@@ -17,8 +17,8 @@ class FFTConv2d(StandardConv2d):
 
     y = IFFT(FFT(x) conj(FFT(w))) + b, the products summed over channels at each frequency: one complex matrix
     product. A stride skips outputs, a dilation spreads the kernel. In float32 or higher, under autocast too.
-    `macs()` counts the complex multiplications of the spectra (four real ones each), which do not depend on
-    the size of the kernel; the transforms, O(HW log HW) a channel, are not counted.
+    `macs()` counts the products of the spectra, four real ones for a complex one, which do not depend on the
+    size of the kernel; the transforms, O(HW log HW) a channel, are not counted.
 
     Source: Mathieu et al. 2013, Fast Training of Convolutional Networks through FFTs, arXiv:1312.5851.
     Shape: (N, in, H, W) -> (N, out, H', W'), as nn.Conv2d.
@@ -27,8 +27,8 @@ class FFTConv2d(StandardConv2d):
     >>> conv.weight.data = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     >>> conv(torch.tensor([[[[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]]])).detach().round(decimals=4)  # as standard's
     tensor([[[[5., 7.]]]])
-    >>> conv.macs((2, 3))  # frequencies: 2 rows, 3 // 2 + 1 columns, as the image is real
-    4
+    >>> conv.macs((2, 3))  # 4 times 2 rows, 3 // 2 + 1 columns of frequencies
+    16
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class FFTConv2d(StandardConv2d):
     def macs(self, input_hw: tuple[int, int]) -> int:
         left, right, top, bottom = self._reversed_padding_repeated_twice
         rows, columns = next_fast_len(input_hw[0] + top + bottom), next_fast_len(input_hw[1] + left + right)
-        return rows * (columns // 2 + 1) * self.out_channels * self.in_channels // self.groups
+        return 4 * rows * (columns // 2 + 1) * self.out_channels * self.in_channels // self.groups
 
 
 class _Correlation(torch.autograd.Function):

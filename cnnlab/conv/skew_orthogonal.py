@@ -85,10 +85,10 @@ class SkewOrthogonalConv2d(IsometricConv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
         )
-        self.terms = whole("terms", terms, at_least=1)
+        self.terms = whole("terms", terms, at_least=1, at_most=100)
         self.angle = number("angle", angle, above=0)
-        if math.isinf(angle):
-            raise ValueError("angle must be finite, got inf")
+        if angle > math.pi:
+            raise ValueError(f"angle must be at most pi, got {angle}")
 
     @property
     def tolerance(self) -> float:

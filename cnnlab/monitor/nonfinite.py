@@ -51,7 +51,8 @@ class Trace(pl.Callback):
 
 def where_it_began(config: Config, data: ImageData, checkpoints: LastAndBest, step: int) -> str:
     """The first weights or layer output that was not finite, replayed from the last checkpoint."""
-    task, last = build_task(config, data), checkpoints.last
+    last = checkpoints.last
+    task = build_task(config, data, fit=not last.exists())
     pretrain(config, task, data, checkpoints.signals, checkpoints.start)
     trainer = build_trainer(config, [StepSeed(config.tree["seed"]), Trace(step)])
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))

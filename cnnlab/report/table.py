@@ -81,8 +81,9 @@ def rows(result: Result) -> list[tuple[str, str]]:
     names += sorted(name for name in result.metrics.keys() - {*first} if not name.startswith("time/"))
     lines = [(name, number(result.metrics[name])) for name in names]
     lines += [("best epoch", f"{result.best_epoch} of {result.epochs_done}")]
-    if result.width is not None:
-        lines += [("matched width", number(result.width))]
+    if result.match is not None:
+        width, cost, budget = (result.match[key] for key in ("width", "cost", "budget"))
+        lines += [("matched width", f"{width:g}: {cost:,.0f} of {budget:,.0f}")]
     lines += [("parameters", f"{result.params:,}"), ("MACs per image", f"{result.macs:,}")]
     if result.images_per_s is not None:
         lines += [("images/s", f"{result.images_per_s:,.0f}")]

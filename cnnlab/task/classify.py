@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab import conv
+from cnnlab.match import Match
 from cnnlab.regularizer import Penalties
 
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W) in the data set's own scale, labels (N,)
@@ -31,6 +32,7 @@ class Classify(pl.LightningModule):
         input_shape: tuple[int, int, int],
         classes: int,
         width: float | None = None,
+        match: Match | None = None,
         loss: nn.Module,
         regularizer: Penalties,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
@@ -43,6 +45,7 @@ class Classify(pl.LightningModule):
         self.save_hyperparameters(
             {"input_shape": list(input_shape), "classes": classes, "width": width}, logger=False
         )
+        self.match = match  # what the width was chosen for
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss, self.regularizer = loss, regularizer
         self.preprocessing, self.augmentation = preprocessing, augmentation
