@@ -22,7 +22,7 @@ alone; 1 where configuration, code or result differ; 2 the request was wrong.
 # The sections of the table; the last is how and where the runs were made, not what they are.
 CONFIGURATION, CODE, RESULT, CIRCUMSTANCES = "configuration", "source of", "result", "circumstances"
 
-OUTCOME = ("status", "error", "best_epoch", "epochs_done", "width", "params", "macs")
+OUTCOME = ("status", "error", "best_epoch", "epochs_done", "match", "params", "macs")
 MAKING = ("git", "device", "precision", "threads", "shared", "wall_s", "images_per_s", "peak_memory_mb")
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
@@ -87,8 +87,12 @@ def sweep(composer: Composer, lines: list[str]) -> int:
     from cnnlab.result import Result
     from cnnlab.sweep.board import Board
     from cnnlab.sweep.launcher import run_jobs
+    from cnnlab.sweep.settings import settings
 
-    configs, launcher = asked(composer, lines)
+    launcher, sweeper = settings(composer, lines)
+    if is_search(sweeper):
+        return search(composer, lines, launcher, sweeper)
+    configs = combinations(composer, lines, sweeper)
     try:
         with Board() as board:
             retry = configs[0].tree["sweep"]["retry_failed"]
@@ -105,26 +109,52 @@ def sweep(composer: Composer, lines: list[str]) -> int:
     return max(codes.get(result.status, 1) for result in results)
 
 
-def asked(composer: Composer, lines: list[str]) -> tuple[list["Config"], "Launcher"]:
-    """The configurations that the lines of a sweep ask for, and the launcher that is to run them."""
-    from cnnlab.report import table
-    from cnnlab.sweep.settings import settings
+def is_search(sweeper: dict[str, Any]) -> bool:
+    return sweeper["_target_"].startswith("cnnlab.search.")
 
-    launcher, sweeper = settings(composer, lines)
+
+def search(composer: Composer, lines: list[str], launcher: "Launcher", sweeper: dict[str, Any]) -> int:
+    """Search what the lines leave open; the exit code."""
+    from cnnlab.search.command import search
+    from cnnlab.sweep.board import Board
+    from cnnlab.sweep.launcher import run_jobs
+    from cnnlab.sweep.local import LocalLauncher
+
+    def trained(configs: "list[Config]") -> "list[Result]":
+        retry = configs[0].tree["sweep"]["retry_failed"]
+        with Board() as board:
+            return run_jobs(configs, launcher, retry_failed=retry, on_change=board)
+
+    jobs = 1
+    if isinstance(launcher, LocalLauncher):
+        # As many for every batch: the threads of a job, and so its bits, would else depend on the batch.
+        jobs = launcher.jobs = launcher.jobs or len(launcher.slots([composer.one([])] * 1024))
+    return search(composer, lines, sweeper, trained, jobs=jobs)
+
+
+def combinations(composer: Composer, lines: list[str], sweeper: dict[str, Any]) -> list["Config"]:
+    """The configurations that the lines of a sweep ask for."""
+    from cnnlab.report import table
+
     params = sweeper["params"] or {}  # what an experiment sweeps by itself
     configs = composer.sweep([*(f"{key}={value}" for key, value in params.items()), *lines])
     for key, choices in composer.left_out.items():
         table.say(f"{key} is left out for {', '.join(choices)}, which has none")
-    return configs, launcher
+    return configs
 
 
 def dry_run(composer: Composer, lines: list[str], multirun: bool) -> int:
     """List what would run, and what it would take; nothing is trained to the end and nothing written."""
     from cnnlab.sweep.local import LocalLauncher
     from cnnlab.sweep.plan import show
+    from cnnlab.sweep.settings import settings
 
-    configs, launcher = asked(composer, lines) if multirun else ([composer.one(lines)], LocalLauncher())
-    return show(configs, launcher)
+    if not multirun:
+        return show([composer.one(lines)], LocalLauncher())
+    launcher, sweeper = settings(composer, lines)
+    if is_search(sweeper):
+        raise RequestError("--dry-run: a search draws its runs as it goes")
+    return show(combinations(composer, lines, sweeper), launcher)
 
 
 def through_hydra(arguments: list[str]) -> int:

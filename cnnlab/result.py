@@ -20,7 +20,7 @@ class Result:
 
     id: str
     name: str
-    status: str = "running"  # running, done, failed or interrupted; never written: refused, elsewhere
+    status: str = "running"  # running, done, failed, interrupted or pruned; never written: refused, elsewhere
     choices: dict[str, str] = field(default_factory=dict)  # group -> word
     values: dict[str, Any] = field(default_factory=dict)  # dotted key -> value other than the default
     overrides: list[str] = field(default_factory=list)

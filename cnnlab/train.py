@@ -17,6 +17,7 @@ from cnnlab.folder import RunFolder, finished
 from cnnlab.history import History
 from cnnlab.monitor.filters import filter_images
 from cnnlab.monitor.nonfinite import where_it_began
+from cnnlab.monitor.pruning import Pruned, Pruning
 from cnnlab.randomness import StepSeed
 from cnnlab.recorder import NonFiniteLoss, Recorder
 from cnnlab.refusals import refusals
@@ -55,7 +56,10 @@ def train(config: Config, *, shared: bool = False) -> Result:
     task = build_task(config, data, fit=afresh)
     with refusals(config, "pretraining"):
         pretraining.check(config, task)
-    trainer = build_trainer(config, [StepSeed(tree["seed"]), recorder, checkpoints])
+    callbacks: list[pl.Callback] = [StepSeed(tree["seed"]), recorder, checkpoints]
+    if bars := tree["sweep"].get("prune"):
+        callbacks.append(Pruning(history, **bars))
+    trainer = build_trainer(config, callbacks)
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
     result = Result.of(
         config,
@@ -92,6 +96,8 @@ def train(config: Config, *, shared: bool = False) -> Result:
         except Interrupted as interrupted:
             result.status, result.error, exit_code = "interrupted", str(interrupted), interrupted.exit_code
             raise
+        except Pruned as pruned:
+            result.status, result.error, exit_code = "pruned", str(pruned), 0
         except (Exception, SystemExit) as error:
             result.status, result.error = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, NonFiniteLoss):
