@@ -46,14 +46,20 @@ class Estimate:
 
         >>> Estimate(mean=0.5, deviation=1.0, n=10).seeds_needed  # the textbook's paired t test, d = 0.5
         34
+        >>> Estimate(mean=-0.1273, deviation=0.0826, n=3).seeds_needed
+        6
         """
-        if not self.deviation or self._power(MOST_SEEDS) < POWER:
+        if not self.deviation:
             return None
-        few, enough = 1, MOST_SEEDS  # power grows with n
+        few, enough = 1, 2  # power grows with n; from below, as far out the distribution cannot be computed
+        while self._power(enough) < POWER:
+            if enough > MOST_SEEDS:
+                return None
+            few, enough = enough, 2 * enough
         while enough - few > 1:
             middle = (few + enough) // 2
             few, enough = (few, middle) if self._power(middle) >= POWER else (middle, enough)
-        return enough
+        return enough if enough <= MOST_SEEDS else None
 
     def _power(self, n: int) -> float:
         """How often n values would give an interval on the observed side of 0."""
