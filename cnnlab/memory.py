@@ -17,14 +17,10 @@ def keep_freed_memory() -> None:
     glibc gives tensors above 32 MB back to the kernel at once, which then clears every page of the next one:
     a third of the time of a large float32 layer. Elsewhere nothing happens.
     """
-    _set_thresholds(mmap=2**30, trim=2**31 - 1)
-
-
-def _set_thresholds(mmap: int, trim: int) -> None:
     with contextlib.suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP_THRESHOLD, mmap)
-        libc.mallopt(TRIM_THRESHOLD, trim)
+        libc.mallopt(MMAP_THRESHOLD, 2**30)
+        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def forget_peak() -> bool:
@@ -61,12 +57,9 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device) - before
     if device.type != "cpu":
         return None
-    _set_thresholds(mmap=2**14, trim=0)  # what was kept must not serve the call: it would not count
     before = _process_bytes("VmRSS")
     call()
-    peak = _process_bytes("VmHWM")
-    keep_freed_memory()
-    return max(0, peak - before)
+    return max(0, _process_bytes("VmHWM") - before)
 
 
 def _process_bytes(field: str) -> int:
