@@ -27,7 +27,43 @@ def bench(arguments: list[str]) -> int:
     return main(arguments)
 
 
-VERBS = {"train": train, "list": list_words, "bench": bench}
+def report(arguments: list[str]) -> int:
+    """Compare runs: tables, and one HTML page."""
+    from cnnlab.report.command import main
+
+    return main(arguments)
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Compute a run's metrics again and compare them with its record."""
+    from cnnlab.evaluate import main
+
+    return main(arguments)
+
+
+def diff(arguments: list[str]) -> int:
+    """Tell in what two runs differ."""
+    from cnnlab.diff import main
+
+    return main(arguments)
+
+
+def repro(arguments: list[str]) -> int:
+    """Print the commit, the packages and the command that give a run again."""
+    from cnnlab.repro import main
+
+    return main(arguments)
+
+
+VERBS = {
+    "train": train,
+    "list": list_words,
+    "bench": bench,
+    "report": report,
+    "evaluate": evaluate,
+    "diff": diff,
+    "repro": repro,
+}
 
 
 def command(arguments: list[str]) -> int:

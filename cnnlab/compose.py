@@ -51,6 +51,7 @@ class Composer:
         groups = (group for group in self.loader.list_groups("") if group != "hydra")
         self.words = {group: self.loader.get_group_options(group) for group in groups}
         self.bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+        self.left_out: dict[str, list[str]] = {}  # key of a sweep -> the choices it was left out for
 
     def one(self, lines: Iterable[str]) -> Config:
         """The configuration of one run."""
@@ -61,14 +62,41 @@ class Composer:
         return self._config(overrides)
 
     def sweep(self, lines: Iterable[str]) -> list[Config]:
-        """The configurations of a sweep's jobs, each of them judged."""
+        """The configurations of a sweep's jobs, each of them judged; equal ones are one.
+
+        A key that only some of the chosen words have is left out for the others, as `left_out` tells.
+        """
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         try:
-            jobs = BasicSweeper.split_arguments(self.parse(lines), max_batch_size=None)[0]
+            lists = BasicSweeper.split_arguments(self.parse(lines), max_batch_size=None)[0]
         except ERRORS as error:
             raise RequestError(_first_line(error)) from error
-        return [self._config(self.parse(job)) for job in jobs]
+        configs = [self._config(job) for job in self._without_strays([self.parse(job) for job in lists])]
+        return [*{config.key: config for config in configs}.values()]
+
+    def _without_strays(self, jobs: list[list[Override]]) -> list[list[Override]]:
+        """The jobs without the keys that their words lack, where the words of another job have them."""
+        words = [self.chosen(job) for job in jobs]
+        asked = {
+            (chosen, o.key_or_group)
+            for chosen, job in zip(words, jobs, strict=True)
+            for o in job
+            if self._is_value(o)
+        }
+        known = {(chosen, key) for chosen, key in asked if self._has(key, *self._base(chosen))}
+        owned = {key for _, key in known}
+        strays = {(chosen, key) for chosen, key in asked - known if key in owned}
+        self.left_out = {}
+        for chosen, key in sorted(strays):
+            group = key.partition(".")[0]
+            choice = f"{group}={self._base(chosen)[1].get(group)}"
+            if choice not in self.left_out.setdefault(key, []):
+                self.left_out[key].append(choice)
+        return [
+            [o for o in job if (chosen, o.key_or_group) not in strays]
+            for chosen, job in zip(words, jobs, strict=True)
+        ]
 
     def parse(self, lines: Iterable[str]) -> list[Override]:
         # Hydra's `+key=` would add any key, known or not; here every key is judged, so the sign says nothing.
@@ -117,7 +145,8 @@ class Composer:
         return Config(hard.tree, hard.choices, hard.values, config.overrides)
 
     def _composed(self, overrides: list[Override]) -> Config:
-        base, choices = self._base(tuple(self._word(o) for o in overrides if not self._is_value(o)))
+        overrides = [o for o in overrides if not o.is_hydra_override()]  # those say how a sweep runs
+        base, choices = self._base(self.chosen(overrides))
         cfg = copy.deepcopy(base)
         for override in filter(self._is_value, overrides):
             self._apply(override, cfg, choices)
@@ -136,11 +165,13 @@ class Composer:
         judge(config)
         return config
 
+    def chosen(self, overrides: Iterable[Override]) -> tuple[str, ...]:
+        """The lines that choose words, judged."""
+        return tuple(self._word(o) for o in overrides if o.key_or_group in self.words)
+
     def _word(self, override: Override) -> str:
-        """The line that chooses a word (or sets a hydra key), judged."""
+        """The line that chooses a word, judged."""
         line, group = str(override.input_line), override.key_or_group
-        if override.is_hydra_override():
-            return line
         word, words = override.value(), self.words[group]
         if override.package is not None or not (
             isinstance(word, str) or (word is None and group == "experiment")
@@ -176,13 +207,17 @@ class Composer:
         key, line = override.key_or_group, str(override.input_line)
         if key in RESERVED:
             raise RequestError(f"{line}: {RESERVED[key]}")
-        group, _, knob = key.partition(".")
-        if key not in self._keys(cfg) and not (group in choices and _takes(cfg[group].get("_target_"), knob)):
+        if not self._has(key, cfg, choices):
             raise RequestError(self._unknown(key, line, cfg, choices))
         try:
             OmegaConf.update(cfg, key, override.value(), merge=True, force_add=True)
         except ERRORS as error:
             raise RequestError(f"{line}: {_first_line(error)}") from error
+
+    def _has(self, key: str, cfg: DictConfig, choices: dict[str, str]) -> bool:
+        """Whether a configuration has a key, or its constructor an argument of that name."""
+        group, _, knob = key.partition(".")
+        return key in self._keys(cfg) or (group in choices and _takes(cfg[group].get("_target_"), knob))
 
     def _unknown(self, key: str, line: str, cfg: DictConfig, choices: dict[str, str]) -> str:
         """What to say of a key that does not exist: who has it, or the nearest key that does exist."""

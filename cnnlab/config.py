@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from cnnlab.registry import CONF
 
 # Where and how a run is made, not what it is: these do not enter its identity.
-CIRCUMSTANCES = ("name", "output_dir", "resume", "trusted", "logger", "threads", "experiment")
+CIRCUMSTANCES = ("name", "output_dir", "resume", "trusted", "logger", "threads", "sweep", "experiment")
 CIRCUMSTANTIAL_KNOBS = ("trainer.devices", "trainer.enable_progress_bar")
 
 
@@ -32,6 +32,11 @@ class Config:
         """The first 10 hex digits of SHA-256 over what the run is: the same configuration is the same run."""
         essence = {key: _canonical(value) for key, value in flatten(self.tree).items() if is_essential(key)}
         return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells runs apart without a look at the disk: equal keys are one folder."""
+        return self.tree["output_dir"], self.tree["name"], self.id
 
     @property
     def summary(self) -> str:

@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import shutil
+from pathlib import Path
 from typing import IO
 
 from omegaconf import OmegaConf
@@ -20,13 +21,30 @@ def finished(config: Config) -> Result | None:
     return result if result is not None and result.status == "done" else None
 
 
+class Taken(RequestError):
+    """Another process is training this very run."""
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether some process holds the lock of a run's folder."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 class RunFolder:
     """Context that holds `<output_dir>/<name>/<summary>-<id>/` and its lock.
 
     With `resume=false` a folder that exists is kept aside as `<...>.1`, `<...>.2`, and a new one begun.
 
     Raises:
-        RequestError: the folder cannot be written, or another process is training this very run.
+        RequestError: the folder cannot be written.
+        Taken: another process is training this very run.
     """
 
     def __init__(self, config: Config) -> None:
@@ -72,7 +90,7 @@ class RunFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise RequestError(f"{self.path}: another process is training this run") from None
+            raise Taken(f"{self.path}: another process is training this run") from None
         self.lock = lock
 
     def _close(self) -> None:

@@ -34,6 +34,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "output_dir": text,
     "resume": truth,
     "trusted": packages,
+    "sweep.retry_failed": truth,
     "optimizer.lr": functools.partial(number, above=0),
     "dataset.split_seed": functools.partial(whole, at_least=0),
     "trainer.devices": functools.partial(one_of, words=[1]),
@@ -65,7 +66,7 @@ def judge(config: Config) -> None:
             check(key, flat[key])
         except ValueError as error:
             group, _, knob = key.partition(".")
-            says = config.says(group, knob) if knob else f"{key}={shown(flat[key])}"
+            says = config.says(group, knob) if group in config.choices else f"{key}={shown(flat[key])}"
             raise RequestError(f"{says}: {str(error).removeprefix(key + ' ')}") from error
     trusted = config.tree["trusted"]
     for key, target in flat.items():

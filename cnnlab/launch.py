@@ -1,10 +1,9 @@
-"""The verb `train`: judge the whole command line, hand it to Hydra's launcher, show what came out."""
+"""The verb `train`: judge the whole command line, run what it asks for, show what came out."""
 
 import logging
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -13,12 +12,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab.allowed import RequestError, did_you_mean
 from cnnlab.compose import Composer
+from cnnlab.quiet import quiet_libraries
 from cnnlab.registry import CONF
 from cnnlab.signals import Interrupted
 
 if TYPE_CHECKING:
     from cnnlab.config import Config
     from cnnlab.result import Result
+    from cnnlab.sweep.job import Launcher
 
 
 def launch(arguments: list[str], verbs: list[str]) -> int:
@@ -34,53 +35,37 @@ def launch(arguments: list[str], verbs: list[str]) -> int:
         return 0
     if flags.hydra_help:
         return through_hydra(arguments)
+    if flags.experimental_rerun:
+        raise RequestError("--experimental-rerun: not needed, the same command is the same run")
     for line in flags.overrides:
         if "=" not in line and not line.startswith("~"):
             raise RequestError(f"{line}: neither a verb nor KEY=VALUE{did_you_mean(line, verbs)}")
     composer = Composer(flags.config_dir, flags.config_name or "config", flags.config_path)
-    configs = composer.sweep(flags.overrides) if flags.multirun else [composer.one(flags.overrides)]
-    spelled = dict(zip(flags.overrides, composer.for_hydra(flags.overrides), strict=True))
-    arguments = [spelled.get(argument, argument) for argument in arguments]
     if flags.cfg or flags.info:
-        return through_hydra(arguments)
-    return run(arguments, composer, jobs=len(configs))
+        spelled = dict(zip(flags.overrides, composer.for_hydra(flags.overrides), strict=True))
+        composer.sweep(flags.overrides) if flags.multirun else composer.one(flags.overrides)
+        return through_hydra([spelled.get(argument, argument) for argument in arguments])
+    for line in flags.overrides:
+        if line.lstrip("+").startswith(("hydra.", "hydra/")) and not flags.multirun:
+            raise RequestError(f"{line}: Hydra's own keys say how a sweep runs, which needs -m")
+    try:
+        if flags.dry_run:
+            return dry_run(composer, flags.overrides, flags.multirun)
+        return sweep(composer, flags.overrides) if flags.multirun else run(composer.one(flags.overrides))
+    except Interrupted as interrupted:
+        print(f"{interrupted}; asked for again (without resume=false) it goes on", file=sys.stderr)
+        return interrupted.exit_code
 
 
-def run(arguments: list[str], composer: Composer, jobs: int) -> int:
-    """Train each configuration that Hydra's launcher hands out; the worst of their exit codes."""
-    from hydra.core.hydra_config import HydraConfig
-
+def run(config: "Config") -> int:
+    """Train one configuration in this process; returns the exit code."""
     from cnnlab.report import table
 
     quiet_libraries()
-    codes: list[int] = []
-    results: list[Result] = []
-
-    def job(cfg: Any) -> None:
-        config = composer.one(HydraConfig.get().overrides.task)
-        if jobs > 1:
-            table.say(f"[{len(codes) + 1}/{jobs}] {config.summary}")
-        try:
-            result = result_of(config)
-        except RequestError as error:
-            if jobs == 1:
-                raise
-            print(error, file=sys.stderr)
-            codes.append(2)
-            return
-        results.append(result)
-        codes.append(0 if result.status == "done" else 1)
-        if jobs == 1 or result.status != "done":
-            table.show(result, config.folder)
-
-    try:
-        codes.append(through_hydra(arguments, job))
-    except Interrupted as interrupted:
-        print(f"{interrupted}; asked for again (without resume=false) it goes on", file=sys.stderr)
-        codes.append(interrupted.exit_code)
-    if jobs > 1:
-        table.compare(results, jobs)
-    return max(codes)
+    warn_on_terminal()
+    result = result_of(config)
+    table.show(result, config.folder)
+    return 0 if result.status == "done" else 1
 
 
 def result_of(config: "Config") -> "Result":
@@ -96,40 +81,98 @@ def result_of(config: "Config") -> "Result":
     return train(config)
 
 
-def through_hydra(arguments: list[str], job: Callable[[Any], None] = lambda cfg: None) -> int:
-    """Give a command line to hydra.main; what it still finds wrong is a RequestError."""
+def sweep(composer: Composer, lines: list[str]) -> int:
+    """Run every combination of a sweep's values, each in its own process; the worst of the exit codes."""
+    from cnnlab.report import table
+    from cnnlab.result import Result
+    from cnnlab.sweep.board import Board
+    from cnnlab.sweep.launcher import run_jobs
+    from cnnlab.sweep.settings import settings
+
+    launcher, sweeper = settings(composer, lines)
+    if is_search(sweeper):
+        return search(composer, lines, launcher, sweeper)
+    configs = combinations(composer, lines, sweeper)
+    try:
+        with Board() as board:
+            retry = configs[0].tree["sweep"]["retry_failed"]
+            results = run_jobs(configs, launcher, retry_failed=retry, on_change=board)
+    except Interrupted:
+        found = [Result.read(config.folder) for config in configs]
+        table.compare([result for result in found if result is not None], len(configs))
+        raise
+    for result in results:
+        if result.status == "refused":
+            print(result.error, file=sys.stderr)
+    table.compare(results, len(configs))
+    codes = {"done": 0, "refused": 2}
+    return max(codes.get(result.status, 1) for result in results)
+
+
+def is_search(sweeper: dict[str, Any]) -> bool:
+    return sweeper["_target_"].startswith("cnnlab.search.")
+
+
+def search(composer: Composer, lines: list[str], launcher: "Launcher", sweeper: dict[str, Any]) -> int:
+    """Search what the lines leave open; the exit code."""
+    from cnnlab.search.command import search
+    from cnnlab.sweep.board import Board
+    from cnnlab.sweep.launcher import run_jobs
+    from cnnlab.sweep.local import LocalLauncher
+
+    def trained(configs: "list[Config]") -> "list[Result]":
+        retry = configs[0].tree["sweep"]["retry_failed"]
+        with Board() as board:
+            return run_jobs(configs, launcher, retry_failed=retry, on_change=board)
+
+    jobs = 1
+    if isinstance(launcher, LocalLauncher):
+        # As many for every batch: the threads of a job, and so its bits, would else depend on the batch.
+        jobs = launcher.jobs = launcher.jobs or len(launcher.slots([composer.one([])] * 1024))
+    return search(composer, lines, sweeper, trained, jobs=jobs)
+
+
+def combinations(composer: Composer, lines: list[str], sweeper: dict[str, Any]) -> list["Config"]:
+    """The configurations that the lines of a sweep ask for."""
+    from cnnlab.report import table
+
+    params = sweeper["params"] or {}  # what an experiment sweeps by itself
+    configs = composer.sweep([*(f"{key}={value}" for key, value in params.items()), *lines])
+    for key, choices in composer.left_out.items():
+        table.say(f"{key} is left out for {', '.join(choices)}, which has none")
+    return configs
+
+
+def dry_run(composer: Composer, lines: list[str], multirun: bool) -> int:
+    """List what would run, and what it would take; nothing is trained to the end and nothing written."""
+    from cnnlab.sweep.local import LocalLauncher
+    from cnnlab.sweep.plan import show
+    from cnnlab.sweep.settings import settings
+
+    if not multirun:
+        return show([composer.one(lines)], LocalLauncher())
+    launcher, sweeper = settings(composer, lines)
+    if is_search(sweeper):
+        raise RequestError("--dry-run: a search draws its runs as it goes")
+    return show(combinations(composer, lines, sweeper), launcher)
+
+
+def through_hydra(arguments: list[str]) -> int:
+    """What Hydra's own flags show; what it finds wrong is a RequestError."""
     import hydra
 
-    set_by_user = os.environ.get("HYDRA_FULL_ERROR")
-    errors: list[Exception] = []
-
-    def task(cfg: Any) -> None:
-        restore()
-        try:
-            job(cfg)
-        except Exception as error:  # Hydra would announce it in lines of its own
-            errors.append(error)
-        os.environ["HYDRA_FULL_ERROR"] = "1"
-
-    def restore() -> None:
-        os.environ.pop("HYDRA_FULL_ERROR", None)
-        if set_by_user is not None:
-            os.environ["HYDRA_FULL_ERROR"] = set_by_user
-
-    before = sys.argv
+    before, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = ["cnnlab", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     try:
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(lambda cfg: None)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise RequestError(" ".join(str(error).split())) from error
-    except OSError as error:  # the sweep's folder
-        raise RequestError(f"output_dir: {error.filename}: {error.strerror}") from error
     finally:
         sys.argv = before
-        restore()
-    if errors:
-        raise errors[0]
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
     return 0
 
 
@@ -142,6 +185,7 @@ def parsed(arguments: list[str]) -> Namespace:
     for action in parser._actions:
         if action.dest == "version":
             action.version = f"cnnlab {cnnlab.__version__}"  # type: ignore[attr-defined]
+    parser.add_argument("--dry-run", action="store_true")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -161,18 +205,9 @@ def without_verb(line: str, verbs: list[str]) -> str:
     return f"{program} {overrides}" if verb in verbs and space else line
 
 
-def quiet_libraries() -> None:
-    """cnnlab's own warnings go to the terminal; what libraries say goes to the run's log.txt alone."""
-    logging.captureWarnings(True)
-    logging.getLogger().addHandler(
-        logging.NullHandler()
-    )  # else Lightning, once imported, adds one that prints
-    for library in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(library).handlers.clear()
-        logging.getLogger(library).propagate = True
-    ours = logging.getLogger("cnnlab")
-    ours.setLevel(logging.DEBUG)
+def warn_on_terminal() -> None:
+    """cnnlab's own warnings go to the terminal."""
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    ours.addHandler(terminal)
+    logging.getLogger("cnnlab").addHandler(terminal)

@@ -65,10 +65,10 @@ def groups(folders: Sequence[Path]) -> dict[str, dict[str, Path]]:
     """Each group's words and their files."""
     found: dict[str, dict[str, Path]] = {}
     for folder in folders:
-        for group in filter(Path.is_dir, folder.iterdir()):
-            if not group.name.startswith((".", "_")):
-                words = {path.stem: path for path in group.glob("*.yaml")}
-                found[group.name] = words | found.get(group.name, {})
+        for path in folder.glob("**/*.yaml"):
+            group = path.parent.relative_to(folder).as_posix()  # hydra/launcher is one too
+            if not group.startswith((".", "_")):
+                found.setdefault(group, {}).setdefault(path.stem, path)
     return found
 
 

@@ -1,8 +1,10 @@
 """Where a result comes from: the commit, the versions, the source files of its classes."""
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
+import re
 import subprocess
 from typing import Any
 
@@ -11,14 +13,22 @@ from cnnlab.config import Config, flatten
 from cnnlab.registry import PACKAGE
 from cnnlab.signature import signature
 
-LIBRARIES = ("torch", "pytorch-lightning", "hydra-core", "numpy")
-
 
 def of(config: Config) -> dict[str, Any]:
     """`git`, `versions` and `sources` of a result."""
-    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    versions |= {"python": platform.python_version(), "cnnlab": cnnlab.__version__}
-    return {"git": commit(), "versions": versions, "sources": sources(config)}
+    return {"git": commit(), "versions": dict(versions()), "sources": sources(config)}
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of Python, cnnlab and what cnnlab declares to need, without its extras."""
+    try:
+        declared = importlib.metadata.requires("cnnlab") or []
+    except importlib.metadata.PackageNotFoundError:  # sources that were never installed
+        declared = []
+    needed = [re.split(r"[^\w.-]", line)[0] for line in declared if "extra ==" not in line]
+    found = {name: importlib.metadata.version(name) for name in needed}
+    return {"python": platform.python_version(), "cnnlab": cnnlab.__version__, **found}
 
 
 def sources(config: Config) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab.atomic import replacing
-from cnnlab.config import is_essential
+from cnnlab.config import Config, is_essential
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Result:
 
     id: str
     name: str
-    status: str = "running"  # running, done, failed or interrupted
+    status: str = "running"  # running, done, failed, interrupted or pruned; never written: refused, elsewhere
     choices: dict[str, str] = field(default_factory=dict)  # group -> word
     values: dict[str, Any] = field(default_factory=dict)  # dotted key -> value other than the default
     overrides: list[str] = field(default_factory=list)
@@ -36,6 +36,7 @@ class Result:
     peak_memory_mb: float | None = None
     device: str = ""
     precision: str = ""
+    shared: bool = False  # the machine, with other jobs of a sweep: times are those of a crowd
     threads: int | None = None
     git: str | None = None  # commit of cnnlab's sources, with "+" where they differ from it
     versions: dict[str, str] = field(default_factory=dict)
@@ -43,6 +44,20 @@ class Result:
     started: str = ""  # UTC
     finished: str | None = None
     error: str | None = None
+    traceback: str | None = None
+
+    @classmethod
+    def of(cls, config: Config, **known: Any) -> "Result":
+        """The result of a configuration, as far as it is known."""
+        return cls(
+            id=config.id,
+            name=config.tree["name"],
+            choices=config.choices,
+            values=config.values,
+            overrides=config.overrides,
+            seed=config.tree["seed"],
+            **known,
+        )
 
     def write(self, folder: Path) -> None:
         """Under its final name there is always a whole file."""

@@ -1,6 +1,7 @@
 """A whole run on one page: config -> data . model . task -> trainer -> result."""
 
 import logging
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from cnnlab.folder import RunFolder, finished
 from cnnlab.history import History
 from cnnlab.monitor.filters import filter_images
 from cnnlab.monitor.nonfinite import where_it_began
+from cnnlab.monitor.pruning import Pruned, Pruning
 from cnnlab.randomness import StepSeed
 from cnnlab.recorder import NonFiniteLoss, Recorder
 from cnnlab.refusals import refusals
@@ -28,10 +30,11 @@ from cnnlab.trainer import THREADS, build_trainer, steps_per_epoch
 log: logging.Logger = logging.getLogger("cnnlab")
 
 
-def train(config: Config) -> Result:
+def train(config: Config, *, shared: bool = False) -> Result:
     """Train, test and record one run; the same configuration again resumes it, or returns its result.
 
-    What goes wrong in training is recorded, not raised: the result's `status` and `error` tell.
+    What goes wrong in training is recorded, not raised: the result's `status` and `error` tell. `shared` says
+    that others use the machine at the same time, so that nobody ranks by these times.
 
     Raises:
         RequestError: data or arguments are wrong; nothing was written.
@@ -53,21 +56,20 @@ def train(config: Config) -> Result:
     task = build_task(config, data, fit=afresh)
     with refusals(config, "pretraining"):
         pretraining.check(config, task)
-    trainer = build_trainer(config, [StepSeed(tree["seed"]), recorder, checkpoints])
+    callbacks: list[pl.Callback] = [StepSeed(tree["seed"]), recorder, checkpoints]
+    if bars := tree["sweep"].get("prune"):
+        callbacks.append(Pruning(history, **bars))
+    trainer = build_trainer(config, callbacks)
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
-    result = Result(
-        id=config.id,
-        name=tree["name"],
-        choices=config.choices,
-        values=config.values,
-        overrides=config.overrides,
-        seed=tree["seed"],
+    result = Result.of(
+        config,
         match=task.match and task.match._asdict(),
         params=cost.parameters(task.net),
         macs=cost.macs(task.net, data.input_shape),
         device=str(trainer.strategy.root_device),
         precision=trainer.precision,
         threads=threads,
+        shared=shared or bool(before and before.shared),
         started=started,
         **provenance.of(config),
     )
@@ -94,10 +96,13 @@ def train(config: Config) -> Result:
         except Interrupted as interrupted:
             result.status, result.error, exit_code = "interrupted", str(interrupted), interrupted.exit_code
             raise
+        except Pruned as pruned:
+            result.status, result.error, exit_code = "pruned", str(pruned), 0
         except (Exception, SystemExit) as error:
             result.status, result.error = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, NonFiniteLoss):
                 result.error = f"{error}; {where_it_began(config, data, checkpoints, error.step)}"
+            result.traceback = traceback.format_exc()
             log.debug("the run failed", exc_info=error)
         finally:
             result.metrics = result.metrics or recorder.epoch

@@ -13,6 +13,10 @@ and am I sure?
   cnnlab -m KEY=V1,V2 ...        a sweep over every combination
   cnnlab list [GROUP]            the words of a group with their knobs
   cnnlab bench CHOICE ...        costs: parameters, MACs, time, memory
+  cnnlab report DIR ...          which variant won, and by how much
+  cnnlab evaluate RUN ...        a run's metrics computed again, and compared
+  cnnlab diff RUN RUN            in what two runs differ
+  cnnlab repro RUN               commit, packages and command of a run
 
   cnnlab conv=decoupled_tanh ortho_weight=0.1
   cnnlab -m 'conv=glob(*)' ortho_weight=0,0.1 'seed=range(5)'
@@ -27,6 +31,7 @@ Flags
   --cfg job          print the configuration instead of running
   --config-dir DIR   your own YAML files: DIR/conv/mine.yaml makes conv=mine
   -m, --multirun     sweep
+  --dry-run          list what would run, and what it would take
   --version          cnnlab's version
   --hydra-help       Hydra's other flags
   Completion: eval "$(cnnlab -sc install=bash)"

@@ -30,7 +30,7 @@ MISTAKES = {
     "trainer.limit_train_batches=0": ("trainer=auto trainer.limit_train_batches=0: ", "> 0"),
     "trainer.val_check_interval=0.5": ("trainer.val_check_interval=0.5: ", "check_val_every_n_epoch"),
     "ortho_weight=inf regularizer.orthogonality=0.5": ("ortho_weight=inf: ", "regularizer.orthogonality"),
-    "-m output_dir=/dev/null/x seed=0,1": ("output_dir: /dev/null/x", ""),
+    "-m output_dir=/dev/null/x seed=0,1": ("output_dir=/dev/null/x: ", ""),
     "conv.kernel_size=5": ("conv=standard conv.kernel_size=5: ", "not free"),
     "model=linear conv=decoupled_tanh conv.rho=-1": ("conv=decoupled_tanh conv.rho=-1: ", "> 0"),
     "optimizer.betas=[0.9]": ("optimizer=adam", ""),

@@ -114,7 +114,7 @@ def test_values_and_summary_say_what_differs_from_the_defaults():
 def test_choices_name_the_word_of_every_group():
     assert Composer().one([]).choices == default_words()
     assert set(default_words()) == {folder.name for folder in CONF.iterdir() if folder.is_dir()} - {
-        "experiment"
+        *("experiment", "hydra")
     }
 
 

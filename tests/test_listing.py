@@ -15,7 +15,7 @@ from cnnlab.listing import main
 from cnnlab.registry import CONF, available
 from cnnlab.signature import signature
 
-GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+GROUPS = sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.glob("*/**/*.yaml")})
 LIST = [sys.executable, "-c", "import sys; from cnnlab.listing import main; sys.exit(main(sys.argv[1:]))"]
 
 
@@ -49,7 +49,7 @@ def test_groups_come_with_their_number_of_words_and_the_default(listed):
     for group, count, unit, *default in lines:
         assert int(count) == len(available(group))
         assert unit == ("word" if count == "1" else "words")
-        assert default == [defaults[group]] * (defaults.get(group) is not None)
+        assert default == [word for word in [defaults.get(group)] if word]
 
 
 @pytest.mark.parametrize("group", GROUPS)

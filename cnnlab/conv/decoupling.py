@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from cnnlab.allowed import number, one_of, truth, whole
+from cnnlab.allowed import finite, one_of, truth, whole
 from cnnlab.conv.blockwise import blockwise
 from cnnlab.conv.geometry import PaddingMode, dense_macs
 from cnnlab.conv.patch_norm import patch_norm, smallest
@@ -84,20 +84,17 @@ class DecoupledConv2d(nn.Conv2d, ABC):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
         )
         self.angular = one_of("angular", angular, get_args(Angular))
-        self.sigmoid_k = number("sigmoid_k", sigmoid_k, above=0)
-        self.alpha = number("alpha", alpha, above=0)
-        self.beta = number("beta", beta, at_least=0)
-        self.initial_rho = number("rho", rho, above=0)
+        self.sigmoid_k = finite("sigmoid_k", sigmoid_k, above=0)
+        self.alpha = finite("alpha", alpha, above=0)
+        self.beta = finite("beta", beta, at_least=0)
+        self.initial_rho = finite("rho", rho, above=0)
         self.radius = one_of("radius", radius, get_args(Radius))
         self.weighting = one_of("weighting", weighting, self.weightings)
-        self.weight_rho = rho if weight_rho is None else number("weight_rho", weight_rho, above=0)
+        self.weight_rho = rho if weight_rho is None else finite("weight_rho", weight_rho, above=0)
         self.projection_every = whole("projection_every", projection_every, at_least=0)
-        self.projection_norm = number("projection_norm", projection_norm, above=0)
+        self.projection_norm = finite("projection_norm", projection_norm, above=0)
         self.weighted_gradients = truth("weighted_gradients", weighted_gradients)
         truth("learnable_rho", learnable_rho)
-        for knob in ("alpha", "beta", "initial_rho", "weight_rho", "sigmoid_k", "projection_norm"):
-            if math.isinf(getattr(self, knob)):
-                raise ValueError(f"{knob.removeprefix('initial_')} must be finite, got inf")
         unused: dict[str, Any] = {"beta": beta, "rho": rho, "learnable_rho": learnable_rho, "radius": radius}
         unused = {knob: value for knob, value in unused.items() if knob not in self.knobs}
         if angular != "sigmoid":

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cnnlab.conv.geometry import padded
+from cnnlab.conv.precision import wide
 from cnnlab.conv.standard import StandardConv2d
 
 
@@ -34,9 +35,8 @@ class FFTConv2d(StandardConv2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 3:
             return self(x.unsqueeze(0)).squeeze(0)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        images = padded(self, x.to(dtype)).unflatten(1, (self.groups, -1)).transpose(0, 1)
-        kernels = self.weight.to(dtype).unflatten(0, (self.groups, -1))
+        images = padded(self, wide(x)).unflatten(1, (self.groups, -1)).transpose(0, 1)
+        kernels = self.weight.to(images.dtype).unflatten(0, (self.groups, -1))
         (kh, kw), (dh, dw), (sh, sw) = self.kernel_size, self.dilation, self.stride
         spread = kernels.new_zeros(*kernels.shape[:-2], dh * (kh - 1) + 1, dw * (kw - 1) + 1)
         spread[..., ::dh, ::dw] = kernels

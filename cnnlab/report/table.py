@@ -3,6 +3,7 @@
 import os
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -59,11 +60,18 @@ def show(result: Result, folder: Path) -> None:
     console.print(f"{folder}", soft_wrap=True, markup=False)
 
 
-def differences(result: Result) -> list[str]:
+def differences(result: Config | Result) -> list[str]:
     """The choices and values that are not the defaults."""
     defaults = default_words()
     changed = {g: w for g, w in result.choices.items() if w != defaults.get(g)} | result.values
     return [f"{key}={shown(value)}" for key, value in changed.items() if is_essential(key)]
+
+
+def apart(runs: Sequence[Config | Result]) -> list[str]:
+    """What sets each of some runs apart from the others, as one types it."""
+    told = [differences(run) for run in runs]
+    shared = set(told[0]).intersection(*told) if len(told) > 1 else set()
+    return [" ".join(part for part in parts if part not in shared) or "defaults" for parts in told]
 
 
 def rows(result: Result) -> list[tuple[str, str]]:
@@ -83,7 +91,7 @@ def rows(result: Result) -> list[tuple[str, str]]:
 
 
 def compare(results: list[Result], jobs: int) -> None:
-    """A sweep: a row per variant, mean ± standard deviation (n - 1) over its seeds."""
+    """A sweep: a row per variant, mean ± standard deviation (n - 1) over its seeds; then what went wrong."""
     variants: dict[str, list[Result]] = {}
     for result in results:
         if result.status == "done":
@@ -93,6 +101,9 @@ def compare(results: list[Result], jobs: int) -> None:
     shared = [part for part in (told or [[]])[0] if all(part in parts for parts in told)]
     table = Table(box=None, title="mean ± standard deviation over seeds", title_justify="left")
     table.add_column(", ".join(shared), overflow="fold")
+    if any(result.shared for result in results):
+        table.caption = "images/s of jobs that shared the machine: only `cnnlab bench` ranks time"
+        table.caption_justify = "left"
     for name in ("n", *names, "images/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for parts, members in zip(told, variants.values(), strict=True):
@@ -107,6 +118,10 @@ def compare(results: list[Result], jobs: int) -> None:
     missing = jobs - sum(len(members) for members in variants.values())
     if missing:
         console.print(f"{missing} of {jobs} runs are not done", style="red")
+    for result, label in zip(results, apart(results), strict=True):
+        if result.status != "done":
+            error = str(result.error).partition("\n")[0]
+            console.print(f"{label}: {result.status}, {error}", style="red", soft_wrap=True, markup=False)
 
 
 def spread(values: list[float]) -> str:
