@@ -57,7 +57,11 @@ def load(run: str | Path, *, trusted: tuple[str, ...] = ()) -> "Classify":
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
         task = assemble(Config(tree | {"trusted": list(trusted)}), **checkpoint["hyper_parameters"])
-    task.load_state_dict(checkpoint["state_dict"])
+    weights = checkpoint["state_dict"]
+    dtype = next((weights[name].dtype for name, _ in task.named_parameters() if name in weights), task.dtype)
+    if dtype != task.dtype:  # trainer.precision=64-true or bf16-true converted the whole module
+        task.to(dtype)
+    task.load_state_dict(weights)
     return task.eval()
 
 
@@ -83,10 +87,11 @@ def build_task(
     Without `fit` the convolutions are not: a checkpoint is to give their state.
     """
     task = assemble(config, data.input_shape, data.classes, width)
+    images = data.train_images  # a copy
     with refusals(config, "preprocessing"):
-        task.preprocessing.fit(data.train_images)  # type: ignore[operator]
+        task.preprocessing.fit(images)  # type: ignore[operator]
     if fit:
-        fit_convolutions(task, data.train_images)
+        fit_convolutions(task, images)
     return task
 
 

@@ -1,11 +1,18 @@
-"""What all tests share: no W&B account of the machine, no folder but the test's own."""
+"""What all tests share: no W&B account or cache of the user's, no folder but the test's own."""
 
 import os
+import tempfile
 
 import pytest
 
 # Two workers on two cores: a pool of threads in each would only make them wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    cache = tempfile.TemporaryDirectory(prefix="cnnlab-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["CNNLAB_CACHE"] = cache.name  # not by a fixture, which doctests would not get
 
 
 @pytest.fixture(autouse=True)

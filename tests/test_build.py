@@ -105,6 +105,19 @@ def test_load_gives_the_trained_module_with_its_best_weights(tmp_path):
     assert math.isclose(accuracy, result.metrics["test/accuracy"], abs_tol=1 / len(labels))
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_load_keeps_the_bits_of_the_weights_whatever_their_precision(tmp_path, precision):
+    lines = ["logger=none", "epochs=1", "trainer.max_steps=2", f"trainer.precision={precision}"]
+    config = Composer().one([*lines, "preprocessing=standardize", f"output_dir={tmp_path}"])
+    assert train(config).status == "done"
+    trained = torch.load(config.folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    task = cnnlab.load(config.folder)
+    for name, value in task.state_dict().items():
+        assert value.dtype == trained[name].dtype and torch.equal(value, trained[name]), name
+    scores = task(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    assert scores.dtype == task.dtype == trained["net.features.0.weight"].dtype != torch.float32
+
+
 def test_load_says_what_is_missing(tmp_path):
     with pytest.raises(RequestError, match=r"no config\.yaml"):
         cnnlab.load(tmp_path)

@@ -2,5 +2,6 @@
 
 A source is any class whose constructor takes the knobs of its YAML, whose `load()` returns `(train, test)`,
 each `(images, labels)`: uint8 (N, C, H, W) and int64 (N,), as tensors or numpy arrays, `test` or None; after
-it `class_names` lists the classes. Nothing else is asked of it.
+it `class_names` lists the classes. Nothing else is asked of it. If a method `files()` lists what it reads,
+the decoded data are kept on disk, and shared by all runs of the machine (cache.py).
 """

@@ -16,7 +16,9 @@ class Batches:
     position by `state_dict`. Batches are born on the device of `images`. The last one may be smaller; none is
     dropped.
 
-    Shape: images (N, C, H, W), labels (N,) -> batches (B, C, H, W), (B,).
+    `chosen` are the numbers of the examples that are meant; without it all are.
+
+    Shape: images (N, C, H, W), labels (N,), chosen (n,) -> batches (B, C, H, W), (B,).
 
     >>> batches = Batches(torch.arange(5).view(5, 1, 1, 1), torch.arange(5), batch_size=2)
     >>> len(batches), [labels.tolist() for _, labels in batches]
@@ -29,9 +31,16 @@ class Batches:
     batch_sampler = None  # Lightning looks for `set_epoch` on `.sampler` and on `.batch_sampler.sampler`
 
     def __init__(
-        self, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int, seed: int | None = None
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        chosen: torch.Tensor | None = None,
+        *,
+        batch_size: int,
+        seed: int | None = None,
     ) -> None:
         self.images, self.labels = images, labels
+        self.chosen = torch.arange(len(labels)) if chosen is None else chosen
         self.batch_size = whole("batch_size", batch_size, at_least=1)
         self.seed = seed if seed is None else whole("seed", seed, at_least=0)
         self.epoch = 0
@@ -46,7 +55,7 @@ class Batches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
+        return -(-len(self.chosen) // self.batch_size)
 
     def state_dict(self) -> dict[str, int]:
         return {"batch": self.position % len(self)}
@@ -63,9 +72,10 @@ class Batches:
             yield self.images.index_select(0, index), self.labels.index_select(0, index)
 
     def order(self) -> torch.Tensor:
-        """Indices of all examples in the order of the current epoch."""
+        """The chosen ones in the order of the current epoch."""
         if self.seed is None:
-            return torch.arange(len(self.labels))
+            return self.chosen
         # Mixed, so that neighbouring seeds and epochs share nothing; on the CPU, so the same on any device.
         mixed = np.random.SeedSequence(self.seed, spawn_key=(self.epoch,)).generate_state(1, np.uint64)
-        return torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(int(mixed[0])))
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        return self.chosen[torch.randperm(len(self.chosen), generator=generator)]

@@ -43,11 +43,14 @@ class Hub:
         self.size = size if size is None else whole("size", size, at_least=1)
         self.class_names: list[str] = []
 
+    def files(self) -> list[Path]:
+        train, held_back = split_files(self.path)
+        return [*train, *held_back]
+
     def load(self) -> tuple[Examples, Examples | None]:
         self.class_names = []
-        files = split_files(self.path)
-        train = self.part(files["train"])
-        held_back = files.get("test") or files.get("validation")
+        files, held_back = split_files(self.path)
+        train = self.part(files)
         parts = [train, self.part(held_back, train[0].shape[2:])] if held_back else [train]
         if all(gray for *_, gray in parts):
             parts = [(images[:, :1].contiguous(), labels, gray) for images, labels, gray in parts]
@@ -118,8 +121,8 @@ def chosen(name: str, asked: str | None, allowed: list[str], likely: list[str], 
     return likely[0]
 
 
-def split_files(folder: Path) -> dict[str, list[Path]]:
-    """The parquet files of each split, of which `train` is there and none lacks a shard."""
+def split_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The parquet files of train, and those that serve as test set, if any; none lacks a shard."""
     if not folder.is_dir():
         raise FileNotFoundError(f"path={folder}: no such folder")
     files: dict[str, list[Path]] = {}
@@ -135,4 +138,4 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
             raise FileNotFoundError(
                 f"path={folder}: expected {shards[split]} {split} files, got {len(found)}"
             )
-    return files
+    return files["train"], files.get("test") or files.get("validation") or []

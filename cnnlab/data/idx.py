@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+CONTENTS = ("images-idx3-ubyte", "labels-idx1-ubyte")  # 3 and 1: their dimensions
 UBYTE = 8  # the third byte of the magic number: element type; the fourth: number of dimensions
 
 
@@ -59,18 +60,22 @@ class FashionMNIST:
     def __init__(self, *, root: str | None = None) -> None:
         self.root = root
 
-    def load(self) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    def files(self) -> list[Path]:
         folder = system_copy("fashion-mnist") if self.root is None else Path(self.root).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"root={folder}: no such folder")
-        try:
-            return self.part(folder, "train"), self.part(folder, "t10k")
-        except (OSError, ValueError) as error:
-            raise type(error)(f"root={folder}: {error}") from error
+        names = (f"{part}-{content}" for part in ("train", "t10k") for content in CONTENTS)
+        return [existing(folder / name) for name in names]
 
-    def part(self, folder: Path, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        labels_file = existing(folder / f"{name}-labels-idx1-ubyte")
-        images = read_idx(existing(folder / f"{name}-images-idx3-ubyte"), ndim=3).unsqueeze(1)  # (N, 1, H, W)
+    def load(self) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        train_images, train_labels, test_images, test_labels = self.files()
+        try:
+            return self.part(train_images, train_labels), self.part(test_images, test_labels)
+        except (OSError, ValueError) as error:
+            raise type(error)(f"root={train_images.parent}: {error}") from error
+
+    def part(self, images_file: Path, labels_file: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        images = read_idx(images_file, ndim=3).unsqueeze(1)  # (N, H, W) -> (N, 1, H, W)
         labels = read_idx(labels_file, ndim=1).long()
         if len(labels) != len(images):
             raise ValueError(f"{labels_file.name}: expected {len(images):,} labels, got {len(labels):,}")
@@ -84,7 +89,7 @@ def existing(file: Path) -> Path:
     for path in (file, file.with_name(f"{file.name}.gz")):
         if path.is_file():
             return path
-    raise FileNotFoundError(f"no file {file.name} or {file.name}.gz")
+    raise FileNotFoundError(f"root={file.parent}: no file {file.name} or {file.name}.gz")
 
 
 def system_copy(name: str) -> Path:

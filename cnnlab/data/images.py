@@ -1,12 +1,13 @@
 """The LightningDataModule: a source is loaded once, split, and handed out in batches."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from cnnlab.allowed import whole
+from cnnlab.data import cache
 from cnnlab.data.batches import Batches
 
 Examples = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), labels int64 (N,)
@@ -56,6 +57,18 @@ def checked(part: str, examples: tuple[Any, Any], classes: int) -> Examples:
     return images, labels
 
 
+class Part(NamedTuple):
+    """Some of a source's examples, told by their numbers: what is mapped from disk stays shared."""
+
+    images: torch.Tensor  # all of them
+    labels: torch.Tensor
+    chosen: torch.Tensor
+
+    def examples(self) -> Examples:
+        """A copy of those examples alone."""
+        return self.images[self.chosen], self.labels[self.chosen]
+
+
 class ImageData(pl.LightningDataModule):
     """A source's images split into train, validation and test, in memory, on the training device if they fit.
 
@@ -85,35 +98,53 @@ class ImageData(pl.LightningDataModule):
             self.move(self.trainer.strategy.root_device)
 
     def load(self) -> None:
-        train, test = self.source.load()
-        self.class_names = list(self.source.class_names)
+        train, test, self.class_names = cache.load(self.source)
         images, labels = checked("train", train, self.classes)
+        rest = torch.arange(len(labels))
         if test is None:
             aside = held_out(labels, one_in=5, seed=TEST_SEED)
-            self.test = images[aside], labels[aside]
-            images, labels = images[~aside], labels[~aside]
+            self.parts = {"test": Part(images, labels, rest[aside])}
+            rest = rest[~aside]
         else:
-            self.test = checked("test", test, self.classes)
-            if self.test[0].shape[1:] != images.shape[1:]:
-                shapes = f"train {tuple(images.shape[1:])}, test {tuple(self.test[0].shape[1:])}"
+            test_images, test_labels = checked("test", test, self.classes)
+            if test_images.shape[1:] != images.shape[1:]:
+                shapes = f"train {tuple(images.shape[1:])}, test {tuple(test_images.shape[1:])}"
                 raise ValueError(f"train and test images must have one shape, got {shapes}")
-        if len(labels) < 10:
-            raise ValueError(f"train images must be at least 10 to hold out a tenth, got {len(labels)}")
-        aside = held_out(labels, one_in=10, seed=self.split_seed)
-        self.train, self.val = (images[~aside], labels[~aside]), (images[aside], labels[aside])
+            self.parts = {"test": Part(test_images, test_labels, torch.arange(len(test_labels)))}
+        if len(rest) < 10:
+            raise ValueError(f"train images must be at least 10 to hold out a tenth, got {len(rest)}")
+        aside = held_out(labels[rest], one_in=10, seed=self.split_seed)
+        self.parts["train"] = Part(images, labels, rest[~aside])
+        self.parts["val"] = Part(images, labels, rest[aside])
         self.loaded = True
 
     def move(self, device: torch.device) -> None:
         """Put all parts on the device; on a GPU only if they take at most half of its free memory."""
-        parts = (self.train, self.val, self.test)
-        size = sum(tensor.nbytes for part in parts for tensor in part if tensor.device != device)
+        tensors = {tensor for part in self.parts.values() for tensor in (part.images, part.labels)}
+        size = sum(tensor.nbytes for tensor in tensors if tensor.device != device)
         if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
             return  # Lightning then moves each batch by itself
-        self.train, self.val, self.test = ((images.to(device), labels.to(device)) for images, labels in parts)
+        moved = {tensor: tensor.to(device) for tensor in tensors}
+        self.parts = {
+            name: Part(moved[images], moved[labels], chosen)
+            for name, (images, labels, chosen) in self.parts.items()
+        }
 
     @property
     def classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def train(self) -> Examples:
+        return self.parts["train"].examples()
+
+    @property
+    def val(self) -> Examples:
+        return self.parts["val"].examples()
+
+    @property
+    def test(self) -> Examples:
+        return self.parts["test"].examples()
 
     @property
     def train_images(self) -> torch.Tensor:
@@ -122,20 +153,20 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        _, channels, height, width = self.train_images.shape
+        _, channels, height, width = self.parts["train"].images.shape
         return channels, height, width
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {"train": len(self.train[1]), "val": len(self.val[1]), "test": len(self.test[1])}
+        return {name: len(self.parts[name].chosen) for name in ("train", "val", "test")}
 
     def train_dataloader(self) -> Batches:
-        return Batches(*self.train, batch_size=self.batch_size, seed=self.seed)
+        return Batches(*self.parts["train"], batch_size=self.batch_size, seed=self.seed)
 
     def val_dataloader(self) -> Batches:
-        return Batches(*self.val, batch_size=self.batch_size)
+        return Batches(*self.parts["val"], batch_size=self.batch_size)
 
     def test_dataloader(self) -> Batches:
-        return Batches(*self.test, batch_size=self.batch_size)
+        return Batches(*self.parts["test"], batch_size=self.batch_size)
 
     predict_dataloader = test_dataloader
