@@ -7,7 +7,6 @@ constant...
 0
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from yaml import YAMLError
 
 from cnnlab.allowed import RequestError, did_you_mean
 from cnnlab.config import default_words, flatten, shown
+from cnnlab.parser import Parser
 from cnnlab.registry import CONF, check_config_dir
 from cnnlab.signature import signature
 
@@ -30,18 +30,10 @@ class Entry(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "cnnlab list", description=__doc__.partition("\n")[0], add_help=False, exit_on_error=False
-    )
+    parser = Parser("list", "The groups, or the words of one with what they do and their knobs.")
     parser.add_argument("group", nargs="?", metavar="GROUP", help="list the words of this group")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAMLs, listed with the others")
-    parser.add_argument("--help", "-h", action="store_true", help="show this and leave")
-    try:
-        asked, unknown = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise RequestError(f"list: {error}") from error
-    if unknown:
-        raise RequestError(f"list {unknown[0]}: list takes one GROUP and --config-dir DIR")
+    asked = parser.parse_intermixed_args(argv)
     if asked.help:
         parser.print_help()
         return 0

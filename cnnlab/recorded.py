@@ -1,10 +1,9 @@
 """Runs as their folders record them: found by folder or id, read without torch."""
 
-import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +11,7 @@ from yaml import YAMLError
 
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config, shown
+from cnnlab.parser import Parser
 from cnnlab.result import Result
 
 
@@ -67,19 +67,9 @@ def _by_id(name: str, output_dir: Path) -> Path:
     return found[0]
 
 
-class RunParser(argparse.ArgumentParser):
-    """The arguments of a verb that takes runs; a mistake in them is a RequestError."""
+class RunParser(Parser):
+    """The arguments of a verb that takes runs."""
 
     def __init__(self, verb: str, description: str) -> None:
-        super().__init__(
-            f"cnnlab {verb}",
-            description=description,
-            add_help=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self.verb = verb
+        super().__init__(verb, description)
         self.add_argument("--output-dir", default="outputs", metavar="DIR", help="where ids are looked for")
-        self.add_argument("--help", "-h", action="store_true", help="show this and leave")
-
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{self.verb}: {message}")

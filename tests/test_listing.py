@@ -116,8 +116,8 @@ def test_a_yaml_says_its_first_comment_else_what_its_class_says(listed, mine, te
         ([".."], r"list \.\.: no such group; .*"),
         (["-cd", "/no/such/folder"], "--config-dir /no/such/folder: no such folder"),
         (["-cd"], "list: argument --config-dir/-cd: expected one argument"),
-        (["conv", "loss"], "list loss: list takes one GROUP and --config-dir DIR"),
-        (["--colour"], "list --colour: list takes one GROUP and --config-dir DIR"),
+        (["conv", "loss"], "list: unrecognized arguments: loss"),
+        (["--colour"], "list: unrecognized arguments: --colour"),
     ],
 )
 def test_a_wrong_request_is_one_line(argv, message):

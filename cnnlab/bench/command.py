@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from cnnlab.allowed import RequestError
 from cnnlab.bench.costs import COSTS, Rows, announce, compare
@@ -20,6 +20,7 @@ from cnnlab.compose import Composer
 from cnnlab.config import Config, default_words, shown
 from cnnlab.launch import quiet_libraries
 from cnnlab.network import PARTS
+from cnnlab.parser import Parser
 from cnnlab.provenance import commit
 
 HELP = """\
@@ -103,14 +104,8 @@ def main(arguments: Sequence[str]) -> int:
     return int(any(measured.failed or measured.miscount for measured in table.rows))
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(
-        "cnnlab bench",
-        description=HELP,
-        epilog=METHOD,
-        add_help=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def argument_parser() -> Parser:
+    parser = Parser("bench", HELP, METHOD)
     add = parser.add_argument
     add("overrides", nargs="*", metavar="OVERRIDES", help="GROUP=WORD, GROUP.KNOB=VALUE, KEY=VALUE")
     form = f"of a layer {LAYER} ({DEFAULT_SHAPES[LAYER]}), of a network {NETWORK} ({DEFAULT_SHAPES[NETWORK]})"
@@ -120,13 +115,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--save", metavar="FILE", help="the table as JSON (output_dir/bench/TIME.json)")
     add("--against", metavar="FILE", help="an earlier table to compare with")
     add("--config-dir", "-cd", metavar="DIR", help="your own YAML files")
-    add("--help", "-h", action="store_true", help="show this and leave")
     return parser
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"bench: {message}")
 
 
 def _whole(text: str) -> int:

@@ -6,9 +6,9 @@ folders -> results (find.py) -> comparisons (findings.py) -> terminal, Markdown,
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from cnnlab.allowed import RequestError
+from cnnlab.parser import Parser
 from cnnlab.report import sheet, text
 from cnnlab.report.find import find
 from cnnlab.report.findings import check_metric, report
@@ -64,13 +64,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _argument_parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(
-        "cnnlab report",
-        description=HELP,
-        add_help=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _argument_parser() -> Parser:
+    parser = Parser("report", HELP)
     add = parser.add_argument
     add("folders", nargs="*", metavar="DIR", help="folders with runs, at any depth")
     add("--metric", default="val/accuracy", metavar="NAME", help="to select by (val/accuracy); not test/*")
@@ -84,13 +79,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     add("--format", choices=[*FORMATS], help="print this one form alone")
     add("--output", metavar="FILE", help="write to FILE instead")
-    add("--help", "-h", action="store_true", help="show this and leave")
     return parser
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"report: {message}")
 
 
 def _pair(line: str) -> tuple[str, str]:
