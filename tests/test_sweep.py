@@ -12,8 +12,9 @@ from cnnlab.compose import Composer
 from cnnlab.config import Config
 from cnnlab.report import table
 from cnnlab.result import Result
-from cnnlab.sweep import board, machine, manifest
+from cnnlab.sweep import board, forecast, machine, manifest
 from cnnlab.sweep.board import Board
+from cnnlab.sweep.forecast import epochs
 from cnnlab.sweep.job import Job
 from cnnlab.sweep.launcher import run_jobs
 
@@ -147,8 +148,12 @@ def test_a_key_that_no_word_has_is_refused(lines, said):
         ("-m hydra.launcher.jobs=1,2", "hydra.launcher.jobs=1,2: a sweep has one launcher"),
         ("-m hydra.launcher.jobz=1", "Could not override 'hydra.launcher.jobz'"),
         ("-m hydra.job.chdir=true", "hydra.job.chdir=true: "),
-        ("-m hydra/launcher=nope", "hydra/launcher/nope"),
-        ("-m hydra/launcher=basic", "hydra/launcher=basic: "),
+        ("-m hydra/launcher=nope", "hydra/launcher has no 'nope'; there are local, "),
+        ("-m hydra/launcher=locl", ", did you mean 'local'?"),
+        ("-m hydra/launcher=basic", "hydra/launcher has no 'basic'; there are local, "),
+        ("-m hydra/launcher=null", "hydra/launcher has no None; there are local, "),
+        ("-m hydra.launcher._target_=os.system", "hydra/launcher=local: only cnnlab's own launchers"),
+        ("-m hydra/sweeper=serch", "hydra/sweeper has no 'serch'; there are basic, search, did you mean 'se"),
         ("-m sweep.retry_failed=maybe", "sweep.retry_failed=maybe: must be true or false"),
         ("-m output_dir=/dev/null/x seed=0,1", "output_dir=/dev/null/x: "),
         ("hydra.launcher.jobs=2", "hydra.launcher.jobs=2: Hydra's own keys say how a sweep runs"),
@@ -217,6 +222,7 @@ def test_a_hundred_jobs_fit_a_terminal_running_and_failed_ones_first(tmp_path, s
         job.begin()
     shown = Board()
     shown.labels = table.apart([job.config for job in jobs])
+    shown.forecast.watch(jobs)
     with screen.capture() as capture:
         screen.print(shown.table(jobs))
     text = capture.get()
@@ -231,13 +237,15 @@ def test_a_running_job_shows_epoch_best_accuracy_and_time_left(tmp_path, screen,
     job.folder.mkdir(parents=True)
     job.begin()
     shown = Board()
-    assert shown.running(0, job) == ("0/10", "", "")
+    shown([job])
+    assert shown.running(0, job, epochs(job)) == ("0/10", "", "")
     history = "step,epoch,train/loss,val/accuracy\n"
     (job.folder / "history.csv").write_text(
         history + "5,1,2.0,0.25\n10,2,1.0,0.75\n15,3,1.0,0.5\n20,4,1,0.5\n"
     )
-    monkeypatch.setattr(board.time, "monotonic", lambda: job.began + 8)
-    assert shown.running(0, job) == ("4/10", "0.7500", "0:12"), "2 s an epoch, 6 to go"
+    monkeypatch.setattr(forecast.time, "monotonic", lambda: job.began + 8)
+    assert shown.running(0, job, epochs(job)) == ("4/10", "0.7500", "0:12"), "2 s an epoch, 6 to go"
+    assert shown.table([job]).caption == "1 running, about 0:12 left"
 
 
 def test_off_a_terminal_each_finished_job_is_a_line(tmp_path, capsys):

@@ -49,6 +49,7 @@ COSTS = (
 )
 
 
+@functools.cache
 def known_costs(variant: Variant, cost: Cost) -> list[float]:
     """Of the runs that tell it."""
     told = [cost.of(run) for run in variant.done]

@@ -1,5 +1,6 @@
 """Runs -> variants, the runs that are equal but for the seed; variants -> sections, one per data set."""
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +16,13 @@ Traits = dict[str, str]  # group -> word and dotted key -> value, as they are ty
 DEFAULT = "default"  # a value that no run tells
 
 
-@dataclass
+@dataclass(eq=False)
 class Variant:
     traits: Traits
     runs: dict[int, Run] = field(default_factory=dict)  # seed -> the run
     label: tuple[str, ...] = ()  # what sets it apart from the others of its section
 
-    @property
+    @functools.cached_property
     def done(self) -> list[Run]:
         return [run for _, run in sorted(self.runs.items()) if run.result.status == "done"]
 

@@ -2,14 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cnnlab.history import History
+from cnnlab.history import Row
 from cnnlab.report.table import apart, console, number, say
+from cnnlab.sweep.forecast import Forecast, count, epochs
 from cnnlab.sweep.job import Job
 
 REFRESH_S = 0.5
@@ -24,7 +25,7 @@ class Board:
         self.live: Live | None = None
         self.labels: list[str] = []
         self.shown_at = 0.0
-        self.before: dict[int, int] = {}  # epochs that a running job had from earlier attempts
+        self.forecast = Forecast()
         self.told: set[int] = set()  # jobs that had their line
 
     def __enter__(self) -> "Board":
@@ -38,6 +39,7 @@ class Board:
 
     def __call__(self, jobs: Sequence[Job]) -> None:
         self.labels = self.labels or apart([job.config for job in jobs])
+        self.forecast.watch(jobs)
         if self.live is None:
             self.tell(jobs)
         elif time.monotonic() - self.shown_at > REFRESH_S:
@@ -46,14 +48,21 @@ class Board:
 
     def tell(self, jobs: Sequence[Job]) -> None:
         """A line for each job that has ended since the last."""
-        for index, (job, label) in enumerate(zip(jobs, self.labels, strict=True)):
-            if job.result is not None and index not in self.told:
-                self.told.add(index)
-                metric = job.result.metrics.get("val/accuracy")
-                said = f"val/accuracy {number(metric)}" if metric is not None else ""
-                if job.state != "done":
-                    said = str(job.result.error).partition("\n")[0]
-                say(f"[{len(self.told)}/{len(jobs)}] {label}: {job.state} {said}".rstrip())
+        news = [(i, job.result) for i, job in enumerate(jobs) if job.result and i not in self.told]
+        left = self.left(jobs, histories(jobs)) if news else ""
+        for i, result in news:
+            self.told.add(i)
+            metric = result.metrics.get("val/accuracy")
+            said = f"val/accuracy {number(metric)}" if metric is not None else ""
+            if result.status != "done":
+                said = str(result.error).partition("\n")[0]
+            line = f"[{len(self.told)}/{len(jobs)}] {self.labels[i]}: {result.status} {said}".rstrip()
+            say(f"{line}; {left}" if left else line)
+
+    def left(self, jobs: Sequence[Job], running: Mapping[int, Sequence[Row]]) -> str:
+        """The time left of the whole sweep, where something tells it."""
+        left_s = self.forecast.left_s(jobs, {i: count(rows) for i, rows in running.items()})
+        return f"about {clock(left_s)} left" if left_s else ""
 
     def table(self, jobs: Sequence[Job]) -> Table:
         """As many jobs as fit the screen, those that matter now first, and how many of each kind."""
@@ -61,28 +70,30 @@ class Board:
         room = max(1, console.height - 4)
         rows = sorted(range(len(jobs)), key=lambda i: FIRST.index(jobs[i].state))[:room]
         table = Table(box=None, expand=True, caption_justify="left", padding=(0, 1, 0, 0))
-        table.caption = ", ".join(f"{counts[state]} {state}" for state in FIRST if counts[state])
+        running = histories(jobs)
+        told = [f"{counts[state]} {state}" for state in FIRST if counts[state]]
+        table.caption = ", ".join([*told, *filter(None, [self.left(jobs, running)])])
         table.add_column(f"{len(jobs)} jobs", no_wrap=True, overflow="ellipsis", ratio=1)
         for name in ("state", "epoch", "val/accuracy", "left"):
             table.add_column(name, justify="right", no_wrap=True)
         for i in sorted(rows):
             job = jobs[i]
-            cells = self.running(i, job) if job.state == "running" else ended(job)
+            cells = self.running(i, job, running[i]) if i in running else ended(job)
             table.add_row(Text(self.labels[i]), job.state, *cells, style=STYLES.get(job.state, "dim"))
         return table
 
-    def running(self, index: int, job: Job) -> tuple[str, str, str]:
-        """Epochs done, best accuracy, time left at the pace of this attempt: as the history tells."""
-        epochs = History(job.folder / "history.csv").rows()
-        epochs = [row for row in epochs if "train/loss" in row]
-        done = int(epochs[-1]["epoch"]) if epochs else 0
-        before = self.before.setdefault(index, done)  # this attempt
-        best = max((row["val/accuracy"] for row in epochs if "val/accuracy" in row), default=None)
-        left = ""
-        if done > before:
-            pace_s = (time.monotonic() - job.began) / (done - before)
-            left = clock(pace_s * (job.config.tree["epochs"] - done))
-        return f"{done}/{job.config.tree['epochs']}", "" if best is None else number(best), left
+    def running(self, i: int, job: Job, rows: Sequence[Row]) -> tuple[str, str, str]:
+        """Epochs done, best accuracy, time left at the pace of this attempt."""
+        done, whole = count(rows), job.config.tree["epochs"]
+        best = max((row["val/accuracy"] for row in rows if "val/accuracy" in row), default=None)
+        epoch_s = self.forecast.epoch_s(i, job, done)
+        left = "" if epoch_s is None else clock(epoch_s * (whole - done))
+        return f"{done}/{whole}", "" if best is None else number(best), left
+
+
+def histories(jobs: Sequence[Job]) -> dict[int, list[Row]]:
+    """The epochs of the jobs that run."""
+    return {i: epochs(job) for i, job in enumerate(jobs) if job.state == "running"}
 
 
 def ended(job: Job) -> tuple[str, str, str]:
