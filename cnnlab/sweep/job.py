@@ -23,15 +23,28 @@ class Job:
     result: Result | None = None
     began: float = 0.0  # time.monotonic() of this attempt
     folder: Path = field(init=False)  # looked up once, for that searches the disk
+    opened: int = field(init=False)  # st_mtime_ns of its config.yaml, which each attempt writes anew
 
     def __post_init__(self) -> None:
         self.folder = self.config.folder
+        self.opened = self._opened()
 
     def begin(self) -> None:
         self.state, self.began = "running", time.monotonic()
 
+    def look(self) -> None:
+        """Find out whether a pending job has begun, maybe on another machine."""
+        if self.state == "pending" and self._opened() != self.opened:
+            self.begin()
+
     def end(self, result: Result) -> None:
         self.state, self.result = result.status, result
+
+    def _opened(self) -> int:
+        try:
+            return (self.folder / "config.yaml").stat().st_mtime_ns
+        except OSError:
+            return 0
 
 
 class Launcher(Protocol):
@@ -39,11 +52,14 @@ class Launcher(Protocol):
 
     A call ends each job with a result, whatever befalls it, and calls `changed` when there may be something
     to show. `threads` (a run) is asked for before job 0: the number changes bits and enters the manifest.
+    `at_a_time` is asked for by a search, which then calls with so many jobs like `config` again and again.
 
     Raises:
         Interrupted: a signal came; the running jobs are checkpointed, the others left pending.
     """
 
     def threads(self, configs: Sequence[Config]) -> int: ...
+
+    def at_a_time(self, config: Config) -> int: ...
 
     def __call__(self, jobs: Sequence[Job], changed: Callable[[], None]) -> None: ...

@@ -1,22 +1,18 @@
 """The launcher of this machine: as many processes at a time as there are GPUs or cores."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from cnnlab.allowed import whole
 from cnnlab.config import Config
-from cnnlab.folder import is_taken
 from cnnlab.result import Result
-from cnnlab.signals import Signals
 from cnnlab.sweep import worker
 from cnnlab.sweep.job import Job
+from cnnlab.sweep.loop import TICK_S, see_through
 from cnnlab.sweep.machine import Slot, slots
 from cnnlab.sweep.process import Process
-
-TICK_S = 0.5  # between two looks at signals, at other launchers' runs and at the progress of the jobs
-TAIL = 10_000  # characters of what a process said before it died, kept in its result
 
 
 class LocalLauncher:
@@ -48,6 +44,11 @@ class LocalLauncher:
         gpus = [] if on_cpu else self.gpus or []
         return slots(len(configs), jobs=self.jobs, gpus=gpus, jobs_per_gpu=self.jobs_per_gpu)
 
+    def at_a_time(self, config: Config) -> int:
+        """As many for every batch: the threads of a job, and so its bits, would else depend on the batch."""
+        self.jobs = self.jobs or len(self.slots([config] * 1024))
+        return self.jobs
+
     def __call__(
         self,
         jobs: Sequence[Job],
@@ -56,65 +57,33 @@ class LocalLauncher:
     ) -> None:
         free = self.slots([job.config for job in jobs])
         task = task or (worker.train_beside_others if len(free) > 1 else worker.train)
-        waiting, elsewhere, running = deque(jobs), list[Job](), list[Running]()
-        told_to_stop = False
-        with Signals() as signals:
-            try:
-                while waiting or running or elsewhere:
-                    if signals.received is not None and not told_to_stop:
-                        waiting.clear()
-                        elsewhere.clear()
-                        for entry in running:
-                            entry.process.send(signals.received)
-                        told_to_stop = True
-                    while waiting and free:
-                        running.append(Running.start(waiting.popleft(), free.pop(0), task))
-                    changed()
-                    wait([source for entry in running for source in entry.process.sources], TICK_S)
-                    for entry in [entry for entry in running if entry.process.ended()]:
-                        running.remove(entry)
-                        free.append(entry.slot)
-                        entry.conclude(stopped=told_to_stop)
-                        if entry.job.state == "elsewhere" and not told_to_stop:
-                            elsewhere.append(entry.job)
-                    for job in [job for job in elsewhere if not is_taken(job.folder)]:
-                        elsewhere.remove(job)
-                        result = Result.read(job.folder)
-                        if result is not None and result.status == "done":
-                            job.end(result)
-                        else:  # whoever trained it was stopped
-                            waiting.append(job)
-            finally:
-                for entry in running:
-                    entry.process.kill()
-                changed()
-        signals.check()
+        see_through(jobs, Machine(free, task), changed)
 
 
-class Running(NamedTuple):
-    """A job, its place on the machine, and its process."""
+class Machine:
+    """Processes in the places of a machine."""
 
-    job: Job
-    slot: Slot
-    process: Process
+    def __init__(self, free: list[Slot], task: Callable[[Config], Result]) -> None:
+        self.free, self.task = free, task
 
-    @classmethod
-    def start(cls, job: Job, slot: Slot, task: Callable[[Config], Result]) -> "Running":
-        sees = {} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu}
+    def start(self, waiting: deque[Job]) -> Iterator["JobProcess"]:
+        while waiting and self.free:
+            yield JobProcess(waiting.popleft(), self.task, self.free)
+
+    def wait(self, running: Sequence["JobProcess"]) -> None:
+        wait([source for process in running for source in process.sources], TICK_S)
+
+
+class JobProcess(Process):
+    """A job's process; it takes the first of the free places, and gives it back when it has ended."""
+
+    def __init__(self, job: Job, task: Callable[[Config], Result], free: list[Slot]) -> None:
+        self.job, self.free, self.slot = job, free, free.pop(0)
         job.begin()
-        return cls(job, slot, Process(worker.attempt, job.config, task, **sees))
+        sees = {} if self.slot.gpu is None else {"CUDA_VISIBLE_DEVICES": self.slot.gpu}
+        super().__init__(worker.attempt, job.config, task, **sees)
 
-    def conclude(self, *, stopped: bool) -> None:
-        """The process has ended: its output goes to the run's log, its answer is the job's result."""
-        said, result = self.process.said, self.process.answer
-        if said and self.job.folder.is_dir():
-            with (self.job.folder / "log.txt").open("a") as log:
-                log.write(said)
-        if result is None and stopped:  # too early to have left anything
-            self.job.state = "pending"
-        elif result is None:
-            self.job.end(worker.failed(self.job.config, self.process.end, said[-TAIL:] or None))
-        else:
-            self.job.end(result)
-        if self.job.state == "elsewhere":
-            self.job.result = None
+    def ended(self) -> bool:
+        if ended := super().ended():
+            self.free.append(self.slot)
+        return ended

@@ -28,7 +28,7 @@ class Process:
         # Connections are the one kind of open file that multiprocessing hands on.
         output = Connection(os.dup(self.output.fileno()), readable=False)
         self.pipe, theirs = SERVER.Pipe(duplex=False)
-        told = (theirs, output, {**os.environ, **environment}, function, arguments)
+        told = (theirs, output, {**os.environ, **environment}, os.getcwd(), function, arguments)
         self.process = SERVER.Process(target=_run, args=told)
         self.process.start()
         theirs.close()
@@ -77,12 +77,14 @@ def _run(
     pipe: Connection,
     output: Connection,
     environment: Mapping[str, str],
+    folder: str,
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
     os.setsid()
     os.environ.clear()  # the server has the environment of its start
     os.environ.update(environment)
+    os.chdir(folder)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     faulthandler.enable()

@@ -21,8 +21,10 @@ def attempt(config: Config, task: Callable[[Config], Result]) -> Result:
     try:
         return task(config)
     except (Interrupted, KeyboardInterrupt) as error:
-        said = str(error) or "stopped by SIGINT"
-        return Result.read(config.folder) or Result.of(config, status="interrupted", error=said)
+        left = Result.read(config.folder)
+        if left is None or left.status != "interrupted":  # too early, so what is there is of an older attempt
+            left = Result.of(config, status="interrupted", error=str(error) or "stopped by SIGINT")
+        return left
     except Taken as error:
         return Result.of(config, status="elsewhere", error=str(error))
     except RequestError as error:
