@@ -3,8 +3,8 @@
 import logging
 import os
 import sys
-from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any, NoReturn
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab.allowed import RequestError, did_you_mean
 from cnnlab.compose import Composer
+from cnnlab.parser import Parser
 from cnnlab.quiet import quiet_libraries
 from cnnlab.registry import CONF
 from cnnlab.signals import Interrupted
@@ -87,6 +88,7 @@ def sweep(composer: Composer, lines: list[str]) -> int:
     from cnnlab.result import Result
     from cnnlab.sweep.board import Board
     from cnnlab.sweep.launcher import run_jobs
+    from cnnlab.sweep.publish import publish
     from cnnlab.sweep.settings import settings
 
     launcher, sweeper = settings(composer, lines)
@@ -105,6 +107,7 @@ def sweep(composer: Composer, lines: list[str]) -> int:
         if result.status == "refused":
             print(result.error, file=sys.stderr)
     table.compare(results, len(configs))
+    publish([config for config, result in zip(configs, results, strict=True) if result.status != "refused"])
     codes = {"done": 0, "refused": 2}
     return max(codes.get(result.status, 1) for result in results)
 
@@ -118,18 +121,19 @@ def search(composer: Composer, lines: list[str], launcher: "Launcher", sweeper: 
     from cnnlab.search.command import search
     from cnnlab.sweep.board import Board
     from cnnlab.sweep.launcher import run_jobs
-    from cnnlab.sweep.local import LocalLauncher
+    from cnnlab.sweep.publish import publish
+
+    asked: list[Config] = []
 
     def trained(configs: "list[Config]") -> "list[Result]":
+        asked.extend(configs)
         retry = configs[0].tree["sweep"]["retry_failed"]
         with Board() as board:
             return run_jobs(configs, launcher, retry_failed=retry, on_change=board)
 
-    jobs = 1
-    if isinstance(launcher, LocalLauncher):
-        # As many for every batch: the threads of a job, and so its bits, would else depend on the batch.
-        jobs = launcher.jobs = launcher.jobs or len(launcher.slots([composer.one([])] * 1024))
-    return search(composer, lines, sweeper, trained, jobs=jobs)
+    code = search(composer, lines, sweeper, trained, jobs=launcher.at_a_time(composer.one([])))
+    publish(asked)
+    return code
 
 
 def combinations(composer: Composer, lines: list[str], sweeper: dict[str, Any]) -> list["Config"]:
@@ -181,17 +185,12 @@ def parsed(arguments: list[str]) -> Namespace:
     import cnnlab
 
     parser = get_args_parser()
-    parser.__class__ = _OneLineParser
+    parser.__class__ = Parser
     for action in parser._actions:
         if action.dest == "version":
             action.version = f"cnnlab {cnnlab.__version__}"  # type: ignore[attr-defined]
     parser.add_argument("--dry-run", action="store_true")
     return parser.parse_intermixed_args(arguments)
-
-
-class _OneLineParser(ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(message)
 
 
 def without_verb(line: str, verbs: list[str]) -> str:

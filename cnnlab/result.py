@@ -72,8 +72,15 @@ class Result:
             known = {key: content[key] for key in content.keys() & {f.name for f in fields(cls)}}
             metrics = {key: float(value) for key, value in known.get("metrics", {}).items()}
             return cls(**(known | {"metrics": metrics}))
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What one line of a dashboard tells: the metrics, how it ended, and what it cost."""
+        names = "status best_epoch epochs_done params macs wall_s images_per_s peak_memory_mb"
+        error = None if self.error is None else self.error.partition("\n")[0]
+        return self.metrics | {name: getattr(self, name) for name in names.split()} | {"error": error}
 
     @property
     def variant(self) -> str:

@@ -112,7 +112,7 @@ def train(config: Config, *, shared: bool = False) -> Result:
             result.wall_s, result.finished = checkpoints.wall_s, _now()
             result.write(path)
             if recorder.logger is not None:
-                recorder.logger.conclude(result.metrics, exit_code, filter_images(task.net))
+                recorder.logger.conclude(result.summary, exit_code, filter_images(task.net))
     return result
 
 
@@ -134,7 +134,7 @@ def _logger(config: Config, history: History) -> Any:
             name=config.tree["name"],
             summary=config.summary,
             tags=[f"{group}={word}" for group, word in config.choices.items()],
-            config=config.tree,
+            config=config.tree | {"choices": config.choices},
             history=history.rows(),
         )
 

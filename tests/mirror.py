@@ -3,8 +3,10 @@
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytorch_lightning  # noqa: F401, sets environment variables: before a tes
 import wandb
 
 from cnnlab.registry import create
+from tests import isolated
 from tests.wandb_server import KEY, WandbServer
 
 CONFIG = {"seed": 0, "ortho_weight": math.inf, "conv": {"_target_": "x", "rho": 1.5}, "tags": [1, None]}
@@ -80,8 +83,34 @@ def sync(folder):
     """What the server has after the user has uploaded the only record in a run's folder."""
     (record,) = Path(folder, "wandb").glob("*run-*")
     with WandbServer() as server:
-        environment = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-        command = [sys.executable, "-m", "wandb", "sync", "--no-skip-online", str(record)]
-        subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True, timeout=60)
+        ask(server, f"wandb sync --include-online {record}", folder)
         (run,) = server.runs.values()
     return run
+
+
+def ask(server, line, folder):
+    """What a line in a user's shell says on stderr."""
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
+    environment |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    asked = {"shell": True, "env": environment, "cwd": folder, "capture_output": True, "text": True}
+    return subprocess.run(line, check=True, timeout=60, **asked).stderr
+
+
+def killed(folder, steps, run_id="0123456789"):
+    """A logger whose process was killed by SIGKILL; its client process has ended too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(isolated.Ended):
+        isolated.run(_killed, folder, steps, run_id)
+    client = (folder / "client").read_text()
+    while Path(f"/proc/{client}").exists():  # it looks for its parent every other second
+        time.sleep(0.05)
+
+
+def _killed(folder, steps, run_id):
+    os.environ.pop("WANDB_SERVICE", None)  # of the process that runs the tests
+    train(logger(folder, run_id=run_id), range(steps))
+    time.sleep(0.5)
+    (client,) = clients()
+    (folder / "client").write_text(str(client))
+    os.kill(os.getpid(), signal.SIGKILL)

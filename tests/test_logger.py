@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from tests.mirror import (
     CONFIG,
     IMAGE,
     RESULT,
+    killed,
     logged_warnings,  # noqa: F401
     logger,
     no_wandb_of_mine,  # noqa: F401
@@ -47,13 +47,53 @@ def test_the_server_gets_everything_that_was_logged(server, tmp_path, warnings):
     assert [row.get("val/accuracy") for row in run.history] == [None] * 4 + [0.5]
     summary = {key: run.summary.get(key) for key in RESULT}
     assert summary == RESULT
-    assert run.exit_code == 3
-    table = json.loads(run.files[run.summary["result"]["path"]])
-    assert table["columns"] == ["metric", "value"]
-    assert [tuple(row) for row in table["data"]] == list(RESULT.items())
+    assert (run.exit_code, run.preempted) == (3, False)
     picture = Image.open(io.BytesIO(run.files[run.summary["filters"]["path"]]))
     assert (np.asarray(picture) == IMAGE).all()
     assert warnings() == []
+    assert server.artifacts == []
+
+
+def test_what_is_told_once_an_epoch_is_drawn_over_epochs(server, tmp_path):
+    mirror = logger(tmp_path)
+    train(mirror, range(2))
+    mirror.conclude(RESULT, 0, {})
+    metrics = server.runs["0123456789"].config["_wandb"]["m"]  # 1: name, 2: pattern, 5: x axis, 6: 3 = hidden
+    axes = {m.get("1") or m["2"]: metrics[m["5"] - 1]["1"] if "5" in m else "step" for m in metrics}
+    assert axes == {
+        "epoch": "step",
+        "train/*": "epoch",
+        "train/loss_step": "step",
+        "val/*": "epoch",
+        "ortho/*": "epoch",
+        "conv/*": "epoch",
+        "time/*": "epoch",
+    }
+    assert [m["1"] for m in metrics if 2 in m["6"]] == ["epoch"]
+
+
+def test_a_run_stopped_by_a_signal_counts_as_preempted_and_goes_on(server, tmp_path):
+    first = logger(tmp_path)
+    train(first, range(3))
+    first.conclude({"status": "interrupted"}, 143, {})
+    run = server.runs["0123456789"]
+    assert (run.exit_code, run.preempted, run.summary["status"]) == (143, True, "interrupted")
+    second = logger(tmp_path, history=rows(range(3)))
+    train(second, range(3, 5))
+    second.conclude({"status": "done"}, 0, {})
+    assert (run.exit_code, run.summary["status"]) == (0, "done")
+    assert received(run) == rows(range(5))
+
+
+def test_a_killed_run_asked_for_again_is_one_run_with_all_rows(server, tmp_path):
+    killed(tmp_path, steps=5)
+    run = server.runs["0123456789"]
+    assert run.exit_code is None, "the server hears no more of it, and calls it crashed"
+    again = logger(tmp_path, history=rows(range(3)))
+    train(again, range(3, 6))
+    again.conclude(RESULT, 0, {})
+    assert received(run) == rows(range(6))
+    assert (run.exit_code, run.summary["status"]) == (0, "done")
 
 
 def test_a_resumed_run_has_no_row_twice_and_lacks_none(server, tmp_path):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import wandb
+import wandb.apis.public  # as in the jobs of a sweep: it reads its timeout when it is imported
 
 from tests.mirror import (
     IMAGE,
     RESULT,
+    killed,
     logged_warnings,  # noqa: F401
     logger,
     no_wandb_of_mine,  # noqa: F401
@@ -55,6 +57,13 @@ def test_a_run_resumed_offline_is_one_record_with_all_rows(tmp_path):
     train(second, range(3, 6))
     second.conclude(RESULT, 0, {})
     assert received(sync(tmp_path)) == rows(range(6))
+
+
+def test_a_killed_run_leaves_a_record_that_tells_of_its_end(tmp_path):
+    killed(tmp_path, steps=5)
+    run = sync(tmp_path)
+    assert received(run) == rows(range(4)), "the last row was still open"
+    assert run.exit_code == 1
 
 
 @pytest.mark.parametrize(("environment", "mode"), [("offline", "auto"), ("online", "offline")])
@@ -161,7 +170,7 @@ def test_a_folder_that_cannot_be_written_costs_the_mirror_and_one_warning(tmp_pa
     mirror = logger(tmp_path / "file")
     train(mirror, range(2))
     mirror.conclude(RESULT, 0, {})
-    assert [line[:28] for line in warnings()] == ["W&B could not be started, th"]
+    assert [line[:28] for line in warnings()] == ["W&B could not be started, so"]
 
 
 def test_what_wandb_cannot_take_costs_one_warning_and_nothing_else(tmp_path, warnings):

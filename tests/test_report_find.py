@@ -41,6 +41,7 @@ def test_a_circle_of_links_ends(tmp_path):
         b'{"id": "a", "name": "b", "choices": ["conv"]}',
         b'{"id": "a", "name": "b", "metrics": {"val/accuracy": null}}',
         b'{"id": "a", "name": "b", "metrics": []}',
+        b'{"id": ' + b"[" * 100_000,
         b'{"id": "a", "name": "b", "seed": "one"}',
         b'{"id": "a", "name": "b", "params": null}',
         b'{"id": "a", "name": "b", "started": 2026}',

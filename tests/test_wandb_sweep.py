@@ -13,12 +13,16 @@ from cnnlab.compose import Composer
 from cnnlab.listing import groups
 from cnnlab.registry import CONF
 from tests.mirror import (
+    IMAGE,
     RESULT,
+    ask,
+    killed,
     logger,
     no_wandb_of_mine,  # noqa: F401
     received,
     rows,
     train,
+    wandb_server,  # noqa: F401
 )
 from tests.wandb_server import KEY, WandbServer
 
@@ -84,8 +88,22 @@ def test_an_agents_run_reports_to_its_sweep(tmp_path, monkeypatch):
     assert list(server.runs) == ["agents-own"] and run.identity["sweep"] == "a1b2c3d4"
     assert SWEEP["metric"]["name"] in run.summary and run.exit_code == 0
     assert drawn.items() <= run.config.items()
+    assert run.config["choices"]["conv"] == drawn["conv"]
     (folder,) = (tmp_path / "outputs").iterdir()
     assert folder.name == "a1b2c3d4"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # W&B leaves the file open
+def test_what_an_agent_stops_is_not_sent_out_again(tmp_path, monkeypatch, server):
+    (tmp_path / "drawn.yaml").write_text("wandb_version: 1\n")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "a1b2c3d4")
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "drawn.yaml"))
+    mirror = logger(tmp_path)
+    train(mirror, range(2))
+    mirror.conclude(RESULT, 143, {})
+    (run,) = server.runs.values()
+    assert run.identity["sweep"] == "a1b2c3d4"
+    assert (run.exit_code, run.preempted) == (143, False)
 
 
 def test_a_sweep_recorded_offline_is_synced_by_one_command(tmp_path):
@@ -93,15 +111,17 @@ def test_a_sweep_recorded_offline_is_synced_by_one_command(tmp_path):
     for number in range(2):
         mirror = logger(sweep / f"conv=x,seed={number}-012345678{number}", run_id=f"012345678{number}")
         train(mirror, range(2 + number))
-        mirror.conclude(RESULT, 0, {})
-    line = f"PATH={Path(sys.executable).parent}:$PATH wandb sync outputs/default/*/wandb"
+        mirror.conclude(RESULT, number, {"filters": IMAGE})
+    killed(sweep / "conv=x,seed=2-0123456782", steps=5, run_id="0123456782")
+    line = "wandb sync $PWD/outputs/default/*/wandb"
     with WandbServer() as server:
-        environment = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-        ask = {"shell": True, "env": environment, "cwd": tmp_path, "capture_output": True, "text": True}
-        assert subprocess.run(line, check=True, timeout=60, **ask).stdout == ""
+        ask(server, line, tmp_path)
         assert {name: received(run) for name, run in server.runs.items()} == {
             "0123456780": rows(range(2)),
             "0123456781": rows(range(3)),
+            "0123456782": rows(range(4)),
         }
-        again = subprocess.run(line, check=True, timeout=60, **ask)
-        assert "No runs to sync" in again.stderr, "what is synced is not synced again"
+        runs = [server.runs[f"012345678{number}"] for number in range(3)]
+        assert [run.exit_code for run in runs] == [0, 1, 1]
+        assert all(run.summary["filters"]["path"] in run.files for run in runs[:2])
+        assert "No runs to sync" in ask(server, line, tmp_path), "what is synced is not synced again"
