@@ -11,6 +11,7 @@ from cnnlab.compose import Composer
 from cnnlab.history import History
 from cnnlab.result import Result
 from tests import isolated
+from tests.mirror import no_wandb_of_mine  # noqa: F401
 from tests.test_resume import train as struck
 from tests.wandb_server import KEY, WandbServer
 
@@ -25,7 +26,7 @@ LINE = [
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch, no_wandb_of_mine):  # noqa: F811
     with WandbServer() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)

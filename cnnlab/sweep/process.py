@@ -84,6 +84,7 @@ def _run(
     os.setsid()
     os.environ.clear()  # the server has the environment of its start
     os.environ.update(environment)
+    os.environ.pop("WANDB_SERVICE", None)  # of whoever asked: what dies in it would keep the id of its run
     os.chdir(folder)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
