@@ -16,6 +16,7 @@ from cnnlab.config import Config
 from cnnlab.data.images import ImageData
 from cnnlab.features import in_order, run_until
 from cnnlab.network import build_net, with_standard_conv
+from cnnlab.objective import outputs
 from cnnlab.randomness import StepSeed
 from cnnlab.refusals import build
 from cnnlab.signals import Signals
@@ -48,7 +49,9 @@ class Plain(NoPretraining):
 
     def check(self, config: Config, task: Classify) -> None:
         with torch.device("meta"):
-            plain = dict(build_net(_plain(config), **task.hparams).named_parameters())
+            shape, width = task.hparams["input_shape"], task.hparams["width"]
+            net = build_net(_plain(config), shape, outputs(task.loss, task.hparams["classes"]), width=width)
+            plain = dict(net.named_parameters())
         generated = {
             f"{name.removeprefix('net.')}.weight" for name, c in task.convs.items() if hasattr(c, "violation")
         }  # of what is orthogonal by construction: no filters
@@ -98,7 +101,8 @@ class Greedy(NoPretraining):
             for module in order[index : order.index(until) if until else None]:
                 if module not in convs:
                     _thaw(module, trainable)
-            stage = net if until is None else Stage(net, until, task.hparams["classes"], image)
+            scores = outputs(task.loss, task.hparams["classes"])
+            stage = net if until is None else Stage(net, until, scores, image)
             _fit(config, task.on(stage.train()), data, self.epochs, signals, frozen=order[:index])
             net.eval()
             _thaw(net, trainable)
@@ -113,10 +117,10 @@ def _thaw(module: nn.Module, trainable: set[nn.Parameter]) -> None:
 class Stage(nn.Module):
     """A network cut off before a layer, with a linear classifier of what would enter it."""
 
-    def __init__(self, net: nn.Module, until: nn.Module, classes: int, image: Tensor) -> None:
+    def __init__(self, net: nn.Module, until: nn.Module, scores: int, image: Tensor) -> None:
         super().__init__()
         self.net, self.until = net, until
-        self.head = nn.Linear(run_until(net, until, image).numel(), classes)
+        self.head = nn.Linear(run_until(net, until, image).numel(), scores)
 
     def forward(self, input: Tensor) -> Tensor:
         return self.head(run_until(self.net, self.until, input).flatten(1))

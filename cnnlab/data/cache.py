@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,11 +33,16 @@ Examples = tuple[Any, Any]  # images, labels
 
 
 class Data(NamedTuple):
-    """What a source gives: the two parts that its `load()` returns, and its `class_names`."""
+    """What a source gives: the two parts that its `load()` returns, and what it then tells of them."""
 
     train: Examples
     test: Examples | None
     class_names: list[str]
+    targets: str = "class"
+    superclasses: list[int] | None = None
+
+
+TOLD = Data._fields[2:]
 
 
 def load(source: Any) -> Data:
@@ -46,7 +51,8 @@ def load(source: Any) -> Data:
     A source takes part by a method `files()`, which tells what it reads; the others are loaded in memory. Of
     several processes that ask at once, one decodes and the others wait.
     """
-    entry = _entry(source)
+    knobs = dict(vars(source))  # as long as they are nothing else: loading may add what it finds
+    entry = _entry(source, knobs)
     if entry is None:
         return _decoded(source)
     if (kept := _read(entry)) is not None:
@@ -55,7 +61,7 @@ def load(source: Any) -> Data:
         if (kept := _read(entry)) is not None:
             return kept
         data = _decoded(source)
-        if _entry(source) != entry:  # the files changed meanwhile
+        if _entry(source, knobs) != entry:  # the files changed meanwhile
             return data
         try:
             _write(entry, data)
@@ -66,17 +72,23 @@ def load(source: Any) -> Data:
 
 def _decoded(source: Any) -> Data:
     train, test = source.load()
-    return Data(train, test, list(source.class_names))
+    superclasses = getattr(source, "superclasses", None)
+    return Data(
+        train,
+        test,
+        list(source.class_names),
+        getattr(source, "targets", "class"),
+        None if superclasses is None else [int(label) for label in superclasses],
+    )
 
 
-def _entry(source: Any) -> Path | None:
+def _entry(source: Any, knobs: Mapping[str, Any]) -> Path | None:
     """The folder of a source's data; None where there can't be one."""
     if not callable(getattr(source, "files", None)):
         return None
     files = [Path(file).absolute() for file in source.files()]
     try:
         kind = type(source)
-        knobs = {name: value for name, value in vars(source).items() if name != "class_names"}
         folder = os.path.commonpath([file.parent for file in files])
         asked = [kind.__module__, kind.__qualname__, knobs, folder]
         stats = [(os.path.realpath(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -122,7 +134,7 @@ def _read(entry: Path) -> Data | None:
             arrays[name] = torch.from_numpy(array)
         train = arrays["train_images"], arrays["train_labels"]
         test = (arrays["test_images"], arrays["test_labels"]) if "test_images" in arrays else None
-        return Data(train, test, contents["class_names"])
+        return Data(train, test, *(contents[name] for name in TOLD))
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -135,7 +147,8 @@ def _write(entry: Path, data: Data) -> None:
         for part, examples in parts.items()
         for name, array in zip(("images", "labels"), examples, strict=True)
     }
-    contents = {"class_names": data.class_names, "arrays": {name: _form(a) for name, a in arrays.items()}}
+    contents = {name: getattr(data, name) for name in TOLD}
+    contents["arrays"] = {name: _form(array) for name, array in arrays.items()}
     for old in entry.parent.iterdir():
         if old.is_dir():  # mapped by others it lives on until they end
             shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Image classification data in the layout of Hugging Face's hub: parquet files of images and labels."""
+"""Image data in the layout of Hugging Face's hub: parquet files of images and labels."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cnnlab.allowed import one_of, whole
+from cnnlab.data.columns import kind_of, read_column
 from cnnlab.data.decode import decode
 
 # `train-00000-of-00002.parquet`, `data/test.parquet`, `validation/0000.parquet`
@@ -16,14 +17,18 @@ Examples = tuple[torch.Tensor, torch.Tensor]
 
 
 class Hub:
-    """Any image classification data in Hugging Face's layout, from parquet files.
+    """Any images with labels in Hugging Face's layout, from parquet files.
 
     The files train-*, test-* and validation-* lie in the folder `path`, in its subfolder data, or in
     subfolders named train, test and validation. Where there is no test file the validation files are the test
     set; else they are not used, for validation is always drawn from train. Images stay one channel if all are
     grayscale, else all become RGB; `size` resizes each to a square of that side (bilinear, aspect not kept).
 
-    Shape: images uint8 (N, 1 or 3, H, W), labels int64 (N,).
+    The label column's type says what its targets are: whole numbers are classes, lists of 0 and 1 attributes,
+    real numbers and lists of them values, lists of class labels chains. `coarse_column` names the column of
+    the classes' coarse labels, for loss=hierarchical_softmax.
+
+    Shape: images uint8 (N, 1 or 3, H, W), labels (N,) or lists (N, length).
     Raises: FileNotFoundError where files are missing; ValueError where one is corrupt, where it is not clear
         which columns are meant, or where images differ in size and `size` is not given.
     """
@@ -34,21 +39,25 @@ class Hub:
         path: str | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
+        coarse_column: str | None = None,
         size: int | None = None,
     ) -> None:
         if path is None:
             raise ValueError("path must be a folder of parquet files, got None")
         self.path = Path(path).expanduser()
         self.image_column, self.label_column = image_column, label_column
+        self.coarse_column = coarse_column
         self.size = size if size is None else whole("size", size, at_least=1)
+        self.targets = "class"
         self.class_names: list[str] = []
+        self.coarse: dict[int, int] = {}  # class -> its coarse label
 
     def files(self) -> list[Path]:
         train, held_back = split_files(self.path)
         return [*train, *held_back]
 
     def load(self) -> tuple[Examples, Examples | None]:
-        self.class_names = []
+        self.class_names, self.coarse = [], {}
         files, held_back = split_files(self.path)
         train = self.part(files)
         parts = [train, self.part(held_back, train[0].shape[2:])] if held_back else [train]
@@ -88,23 +97,54 @@ class Hub:
         features = Features.from_arrow_schema(table.schema)
         images = [key for key, kind in features.items() if isinstance(kind, Image) or is_encoded(kind)]
         classes = [key for key, kind in features.items() if isinstance(kind, ClassLabel)]
-        numbers = [key for key, kind in features.items() if "int" in str(getattr(kind, "dtype", ""))]
+        kinds = {key: kind for key, feature in features.items() if (kind := kind_of(feature))}
         image = chosen("image_column", self.image_column, images, images, where)
-        label = chosen("label_column", self.label_column, numbers, classes or numbers, where)
+        likely = [key for key in classes or kinds if key != self.coarse_column]
+        label = chosen("label_column", self.label_column, list(kinds), likely, where)
         if not len(table):
             raise ValueError(f"{where}: expected images, got none")
-        if table[label].null_count:
-            raise ValueError(f"{where}: {table[label].null_count} labels are missing")
-        labels = torch.tensor(table[label].to_numpy(), dtype=torch.int64)
-        names = getattr(features[label], "names", None)
-        if not self.class_names:  # numbers alone: as many classes as the first file has, if that can be
-            self.class_names = names or [str(n) for n in range(1 + min(int(labels.max()), len(labels)))]
+        labels = read_column(table[label], where)
+        if kinds[label] in ("attributes", "values"):
+            labels = labels.view(len(table), -1)  # one number an image too
+        self.name(labels, label, kinds[label], features[label], where)
+        if self.coarse_column is not None:
+            whole_numbers = [key for key, kind in kinds.items() if kind == "class" and key != label]
+            coarse = chosen("coarse_column", self.coarse_column, whole_numbers, [], where)
+            self.group(labels, read_column(table[coarse], where))
+        return [record and record["bytes"] for record in table[image].to_pylist()], labels
+
+    def name(self, labels: torch.Tensor, column: str, kind: str, feature: Any, where: str) -> None:
+        """Name the classes, attributes or values by the first file, and hold the others against it."""
+        names = getattr(getattr(feature, "feature", feature), "names", None)
+        if not self.class_names:
+            self.targets = kind
+            if kind == "class":  # numbers alone: as many classes as the first file has, if that can be
+                names = names or [str(n) for n in range(1 + min(int(labels.max()), len(labels)))]
+            self.class_names = names or [f"{column}.{n}" for n in range(labels[0].numel())]
+        elif kind != self.targets:
+            raise ValueError(f"{where}: expected {self.targets} as in the first file, got {kind}")
         elif names and names != self.class_names:
             raise ValueError(f"{where}: expected the classes of the first file, got {', '.join(names)}")
-        if labels.min() < 0 or labels.max() >= len(self.class_names):
+        if kind == "class" and (labels.min() < 0 or labels.max() >= len(self.class_names)):
             got = f"{labels.min()}..{labels.max()}"
             raise ValueError(f"{where}: labels must be 0..{len(self.class_names) - 1}, got {got}")
-        return [record and record["bytes"] for record in table[image].to_pylist()], labels
+
+    def group(self, labels: torch.Tensor, coarse: torch.Tensor) -> None:
+        """Learn the coarse label of each class."""
+        if self.targets != "class":
+            raise ValueError(f"coarse_column must be null for {self.targets}, got {self.coarse_column!r}")
+        for label, superclass in torch.stack([labels, coarse], 1).unique(dim=0).tolist():
+            if self.coarse.setdefault(label, superclass) != superclass:
+                both = " and ".join(map(str, sorted((self.coarse[label], superclass))))
+                name = self.class_names[label]
+                raise ValueError(f"coarse_column must have one label a class, {name} has {both}")
+
+    @property
+    def superclasses(self) -> list[int] | None:
+        """The coarse label of each class; a class that no image has is on its own."""
+        if self.coarse_column is None:
+            return None
+        return [self.coarse.get(label, -1 - label) for label in range(len(self.class_names))]
 
 
 def is_encoded(kind: Any) -> bool:
