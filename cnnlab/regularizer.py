@@ -1,14 +1,14 @@
-"""Penalties on a net's weights, added to the loss: how far its filters are from orthogonal, and l2."""
+"""What keeps a net's weights small, sparse or apart: penalties on the loss, and a cap on each unit's norm."""
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from cnnlab import conv
-from cnnlab.allowed import number
+from cnnlab.allowed import finite, number, truth
 from cnnlab.conv.precision import wide
 
 log = logging.getLogger("cnnlab")
@@ -77,26 +77,54 @@ def orthogonality_floor(filters: int, dimension: int) -> float:
 
 
 class Penalties:
-    """Weighted sum of the filters' orthogonality loss and of l2 on all weights.
+    """Penalties on the weights, added to the loss; and max_norm, dropconnect.
 
-    orthogonality * sum over convolutions of orthogonality_loss + l2 * 1/2 sum w^2. A convolution counts if
-    its `weight` is one trainable parameter; l2 takes every trainable parameter of two or more dimensions, so
-    biases and norms are exempt, and its gradient is l2 * w. A term whose weight is 0 is not computed.
+    orthogonality * sum over convolutions of orthogonality_loss + l2 * 1/2 sum w^2 + l1 * sum |w|. A
+    convolution counts if its `weight` is one trainable parameter. l1 and l2 take every trainable parameter of
+    two or more dimensions: biases and norms are exempt unless `biases`. l2 and l1 together are the elastic
+    net. Their gradients are l2 * w and l1 * sign(w), so a step of plain gradient descent takes lr * l2 * w
+    off every weight. A term whose weight is 0 is not computed.
 
-    Raises: ValueError for a weight that is not a finite number >= 0.
+    max_norm caps the length of each unit's incoming weights (a filter, a row of a dense layer):
+    w <- w * min(1, max_norm / |w|) after every step; with `biases` each bias is clipped to it. dropconnect is
+    the probability that training ignores a weight: cnnlab.dropconnect.
+
+    Source: l1: Tibshirani 1996; both: Zou & Hastie 2005, Regularization and variable selection via the
+    elastic net; max_norm: Srebro & Shraibman 2005, in nets Srivastava et al. 2014, Dropout, 5.1.
+    Differs: the elastic net of Zou & Hastie has l2 * sum w^2, without the half.
+
+    Raises: ValueError for a weight that is not a finite number >= 0, a max_norm not above 0 or a probability
+    outside [0, 1).
 
     >>> net = nn.Sequential(nn.Conv2d(2, 2, 1, bias=False))
     >>> net[0].weight.data.fill_(1.0).shape
     torch.Size([2, 2, 1, 1])
-    >>> Penalties(orthogonality=0.5, l2=0.25)(net)  # 0.5 * 2 + 0.25 * 4 / 2
-    tensor(1.5000, grad_fn=<AddBackward0>)
+    >>> Penalties(orthogonality=0.5, l2=0.25, l1=2.0)(net)  # 0.5 * 2 + 0.25 * 4 / 2 + 2 * 4
+    tensor(9.5000, grad_fn=<AddBackward0>)
+    >>> Penalties(max_norm=1.0).project(net)
+    >>> net[0].weight.flatten().tolist()  # 1 / sqrt(1 + 1)
+    [0.7071067690849304, 0.7071067690849304, 0.7071067690849304, 0.7071067690849304]
     """
 
-    def __init__(self, *, orthogonality: float = 0.0, l2: float = 0.0):
-        for name, value in (("orthogonality", orthogonality), ("l2", l2)):
-            if math.isinf(number(name, value, at_least=0)):
-                raise ValueError(f"{name} must be finite, got inf; the hard constraint is conv=orthogonal")
-        self.orthogonality, self.l2 = orthogonality, l2
+    def __init__(
+        self,
+        *,
+        orthogonality: float = 0.0,
+        l2: float = 0.0,
+        l1: float = 0.0,
+        biases: bool = False,
+        max_norm: float | None = None,
+        dropconnect: float = 0.0,
+    ):
+        if math.isinf(number("orthogonality", orthogonality, at_least=0)):
+            raise ValueError("orthogonality must be finite, got inf; the hard constraint is conv=orthogonal")
+        self.orthogonality = orthogonality
+        self.l2, self.l1 = finite("l2", l2, at_least=0), finite("l1", l1, at_least=0)
+        self.biases = truth("biases", biases)
+        self.max_norm = None if max_norm is None else finite("max_norm", max_norm, above=0)
+        if not 0 <= number("dropconnect", dropconnect) < 1:
+            raise ValueError(f"dropconnect must be a number >= 0 and < 1, got {dropconnect}")
+        self.dropconnect = dropconnect
         self.warned = False
 
     def __call__(self, net: nn.Module) -> Tensor | float:
@@ -113,9 +141,28 @@ class Penalties:
                 self.warned = True
             terms["orthogonality"] = _total(orthogonality_loss(*layer) for layer in filters)
         if self.l2:
-            weights = (p for p in net.parameters() if p.requires_grad and p.dim() >= 2)
-            terms["l2"] = _total(0.5 * wide(weight).square().sum() for weight in weights)
+            terms["l2"] = _total(0.5 * wide(weight).square().sum() for weight in self._penalized(net))
+        if self.l1:
+            terms["l1"] = _total(wide(weight).abs().sum() for weight in self._penalized(net))
         return terms
+
+    def _penalized(self, net: nn.Module) -> Iterator[nn.Parameter]:
+        """What l1 and l2 take."""
+        return (p for p in net.parameters() if p.requires_grad and (p.dim() >= 2 or self.biases))
+
+    @torch.no_grad()
+    def project(self, net: nn.Module) -> None:
+        """Shorten what is longer than max_norm; due after every step."""
+        if self.max_norm is None:
+            return
+        for _, layer, weight in free_weights(net):
+            inputs = getattr(layer, "input_dims", range(1, weight.dim()))
+            norm = torch.linalg.vector_norm(wide(weight), dim=tuple(inputs), keepdim=True)
+            weight.mul_((self.max_norm / norm).clamp_max(1))  # a unit of zeros: min(1, inf)
+        if self.biases:
+            for bias in net.parameters():
+                if bias.requires_grad and bias.dim() < 2:
+                    bias.clamp_(-self.max_norm, self.max_norm)
 
     @torch.no_grad()
     def orthogonality_of(self, net: nn.Module) -> Tensor:
@@ -142,6 +189,20 @@ def trainable_filters(net: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter |
         if weight is not None and weight.requires_grad and weight.dim() == 4:
             filters.append((weight, own.get("bias"), int(getattr(layer, "groups", 1))))
     return filters
+
+
+def free_weights(net: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
+    """The trainable weight that a layer has of its own: its name in the net, the layer, the weight.
+
+    A weight has an input for each entry of a filter or row; norms have none.
+    """
+    for prefix, layer in net.named_modules():
+        if hasattr(layer, "violation"):  # orthogonal by construction; its weight may only generate the kernel
+            continue
+        for name, parameter in layer.named_parameters(prefix, recurse=False):
+            is_weight = name.rpartition(".")[2] in ("weight", "kernel") and parameter.dim() >= 2
+            if is_weight and parameter.requires_grad:
+                yield name, layer, parameter
 
 
 def _total(values: Iterable[Tensor]) -> Tensor:

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+import cnnlab
+from cnnlab.compose import Composer
 from cnnlab.model.linear import LinearClassifier
 from cnnlab.model.singla import Singla
 from cnnlab.regularizer import Penalties, orthogonality_floor, orthogonality_loss, orthonormality_loss
+from cnnlab.train import train
 
 
 def filters(out=6, inputs=3, size=3, bias=True, dtype=torch.float64):
@@ -211,7 +214,76 @@ def test_a_net_without_such_convolutions_gives_zero_and_one_warning(caplog):
     assert "no convolution has a trainable weight" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["orthogonality", "l2"])
+def test_l1_and_l2_are_the_elastic_net_of_hand_computed_value_and_gradient():
+    layer = nn.Linear(2, 1)
+    layer.weight.data = torch.tensor([[3.0, -0.5]])
+    layer.bias.data = torch.tensor([2.0])
+    penalty = Penalties(l1=0.5, l2=0.2)(layer)  # .5 * 3.5 + .2 * (9 + .25) / 2
+    penalty.backward()
+    assert penalty.item() == pytest.approx(1.75 + 0.925)
+    torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.5 + 0.6, -0.5 - 0.1]]))
+    assert layer.bias.grad is None
+
+
+def test_biases_and_norms_are_penalized_on_request():
+    net = net_of_known_parts()
+    every = sum(parameter.abs().sum().item() for parameter in net.parameters())
+    assert Penalties(l1=1.0, biases=True)(net).item() == pytest.approx(every)
+    assert Penalties(l1=1.0)(net).item() < every - 3  # the norm's weights alone are 4
+
+
+def test_max_norm_shortens_long_units_alone_and_keeps_their_direction():
+    net = nn.Sequential(nn.Conv2d(1, 3, (1, 2)), nn.BatchNorm2d(3), nn.Linear(2, 1))
+    net[0].weight.data = torch.tensor([[3.0, 4.0], [0.6, 0.8], [0.0, 0.0]]).view(3, 1, 1, 2)
+    net[2].weight.data = torch.tensor([[-5.0, 12.0]])
+    net[1].weight.data.fill_(9.0), net[0].bias.data.fill_(9.0)
+    Penalties(max_norm=2.0).project(net)
+    rows = net[0].weight.flatten(1).tolist()
+    assert rows[0] == pytest.approx([1.2, 1.6])
+    assert rows[1:] == torch.tensor([[0.6, 0.8], [0.0, 0.0]]).tolist(), "bit for bit"
+    assert net[2].weight[0].tolist() == pytest.approx([-10 / 13, 24 / 13])
+    assert net[1].weight.tolist() == net[0].bias.tolist() == [9.0] * 3
+    Penalties(max_norm=2.0, biases=True).project(net)
+    assert net[1].weight.tolist() == net[0].bias.tolist() == [2.0] * 3
+
+
+@pytest.mark.parametrize(
+    "variant", ["standard", "grouped", "flipped", "locally_connected", "tiled", "flattened"]
+)
+def test_max_norm_holds_for_every_unit_of_a_variant(variant):
+    torch.manual_seed(0)
+    conv = cnnlab.create("conv", variant, 4, 6, 3)
+    conv(torch.zeros(1, 4, 5, 5))
+    parts = getattr(conv, "factors", [conv])
+    for part in parts:
+        part.weight.data.mul_(100) if variant != "flipped" else part.kernel.data.mul_(100)
+    Penalties(max_norm=0.5).project(nn.Sequential(conv))
+    for part in parts:
+        weight = part.weight.detach()
+        if variant == "locally_connected":  # (H', W', kh, kw, in, out)
+            weight = weight.movedim(-1, 2).flatten(0, 1)
+        units = weight.reshape(-1, weight[..., :, :, :].shape[-3:].numel())
+        assert units.norm(dim=1).tolist() == pytest.approx([0.5] * len(units))
+
+
+def test_max_norm_leaves_what_is_orthogonal_by_construction():
+    conv = cnnlab.create("conv", "skew_orthogonal", 4, 4, 3, padding=1)
+    before = [parameter.clone() for parameter in conv.parameters()]
+    Penalties(max_norm=1e-3).project(conv)
+    assert all(torch.equal(a, b) for a, b in zip(before, conv.parameters(), strict=True))
+
+
+def test_max_norm_holds_after_every_step_of_a_run(tmp_path):
+    lines = ["model=mlp", "model.dense=[8]", "optimizer=sgd", "optimizer.lr=100", "epochs=1", "logger=none"]
+    config = Composer().one([*lines, "regularizer.max_norm=0.5", "threads=1", f"output_dir={tmp_path}"])
+    result = train(config)
+    assert result.status == "done", "a learning rate that would explode does not"
+    state = torch.load(config.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    norms = torch.cat([weight.norm(dim=1) for weight in state.values() if weight.dim() == 2])
+    assert norms.max() <= 0.5 * (1 + 1e-6) and len(norms) == 18
+
+
+@pytest.mark.parametrize("name", ["orthogonality", "l2", "l1"])
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, "much", None, True])
 def test_a_wrong_weight_is_named(name, value):
     with pytest.raises(ValueError, match=rf"^{name} must be .*, got "):
@@ -222,3 +294,13 @@ def test_the_floor_of_a_net_counts_the_bias_row():
     net = nn.Sequential(nn.Conv2d(1, 12, 3), nn.Conv2d(12, 12, 1), nn.Conv2d(4, 12, 1, groups=2, bias=False))
     expected = (144 / 10 - 12) + 0 + (144 / 4 - 12)
     assert Penalties().orthogonality_floor_of(net) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("max_norm", [0, -1, math.inf, "c"]), ("dropconnect", [-0.1, 1, "p", None]), ("biases", [1, "yes"])],
+)
+def test_a_wrong_knob_is_named(name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{name} must be .*, got "):
+            Penalties(**{name: value})

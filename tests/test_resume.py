@@ -99,15 +99,25 @@ PAIRS = list(
 )
 
 
+# What makes them do something in three epochs.
+QUICKLY = {
+    "step": ["schedule.step_size=1"],
+    "halve": ["schedule.every=1"],
+    "plateau": ["schedule.patience=0", "schedule.threshold=0.9"],
+    "lbfgs": ["batch_size=1294", "optimizer.max_iter=4"],
+}
+
+
 @pytest.mark.parametrize(("optimizer", "schedule"), PAIRS)
 def test_killed_and_resumed_equals_never_stopped(optimizer, schedule, tmp_path):
     lines = [*EVERYTHING, f"optimizer={optimizer}", f"schedule={schedule}"]
-    if schedule == "step":
-        lines.append("schedule.step_size=1")
+    lines += QUICKLY.get(optimizer, []) + QUICKLY.get(schedule, [])
     whole, killed = ([*lines, f"output_dir={tmp_path / name}"] for name in ("whole", "killed"))
     isolated.run(train, whole)
 
-    step = random.Random(f"{optimizer} {schedule}").randrange(STEPS)
+    # After the first epoch, with whose end there is a checkpoint; an epoch of lbfgs is one step.
+    steps = range(1, 3) if optimizer == "lbfgs" else range(STEPS // 3, STEPS)
+    step = random.Random(f"{optimizer} {schedule}").choice(steps)
     with pytest.raises(isolated.Ended) as ended:
         isolated.run(train, killed, (step, signal.SIGKILL))
     assert ended.value.exitcode == -signal.SIGKILL
@@ -136,11 +146,22 @@ def test_a_signal_ends_a_run_after_a_checkpoint_and_it_resumes_in_mid_epoch(sign
     same_numbers(folder_of(whole), folder)
 
 
-@pytest.mark.parametrize("extra", ["trainer.accumulate_grad_batches=2", "trainer.precision=64-true"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "trainer.accumulate_grad_batches=2",
+        "trainer.precision=64-true",
+        "averaging=ema",
+        "averaging=running_average averaging.start=0.4 trainer.accumulate_grad_batches=2",
+        "optimizer=nesterov momentum=annealed schedule=plateau schedule.patience=0 schedule.threshold=0.9",
+        "initializer=sparse regularizer.max_norm=0.5 regularizer.dropconnect=0.3 regularizer.l1=0.001",
+    ],
+)
 def test_a_signal_in_a_run_of_another_kind_loses_nothing(extra, tmp_path):
-    whole, stopped = ([*EVERYTHING, extra, f"output_dir={tmp_path / name}"] for name in ("whole", "stopped"))
+    kind = [*EVERYTHING, *extra.split()]
+    whole, stopped = ([*kind, f"output_dir={tmp_path / name}"] for name in ("whole", "stopped"))
     isolated.run(train, whole)
-    for step in (3, 9):
+    for step in (3, 10):  # in mid-epoch, and as an epoch ends
         with pytest.raises(isolated.Ended):
             isolated.run(train, stopped, (step, signal.SIGTERM))
     isolated.run(train, stopped)

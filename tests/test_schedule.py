@@ -10,6 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 import cnnlab
+from cnnlab.compose import Composer
+from cnnlab.history import History
+from cnnlab.train import train
 
 OPTIMIZERS = cnnlab.available("optimizer")
 SCHEDULES = cnnlab.available("schedule")
@@ -32,7 +35,7 @@ def rates(optimizer: Optimizer, schedule: LRScheduler, steps: int) -> list[float
     used = []
     for _ in range(steps):
         used.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
+        optimizer.step(lambda: torch.ones(()))
         schedule.step()
     return used
 
@@ -52,6 +55,10 @@ CURVES: dict[str, tuple[dict[str, float], Callable[[int], float]]] = {
     "step": ({"step_size": 2, "gamma": 0.5}, lambda t: LR if t < 10 else LR / 2),
     "cosine": ({"eta_min": 0.01}, lambda t: half_cosine(LR, 0.01, t / 20)),
     "one_cycle": ({}, one_cycle),
+    "halve": ({"every": 2}, lambda t: LR if t < 10 else LR / 2),
+    "exponential": ({"gamma": 0.5}, lambda t: LR * 0.5 ** (t / STEPS)),
+    "inverse_time": ({"decay": 2.0}, lambda t: LR / (1 + 2 * t / STEPS)),
+    "plateau": ({}, lambda t: LR),  # nothing was validated
 }
 
 
@@ -61,6 +68,10 @@ def test_the_learning_rate_follows_its_formula(optimizer, schedule):
     knobs, curve = CURVES[schedule]
     used = rates(*build(optimizer, schedule, **knobs), EPOCHS * STEPS)
     assert used == pytest.approx([curve(t) for t in range(EPOCHS * STEPS)], rel=1e-6)
+
+
+def test_every_schedule_has_its_formula_here():
+    assert set(CURVES) == set(SCHEDULES)
 
 
 def test_one_cycle_passes_through_the_hand_computed_points():
@@ -121,6 +132,15 @@ def test_one_cycle_takes_every_share_of_rising_steps(pct_start):
         ("step", {"step_size": 1.5}),
         ("step", {"gamma": 0}),
         ("cosine", {"eta_min": -1}),
+        ("halve", {"every": 0}),
+        ("exponential", {"gamma": 0}),
+        ("inverse_time", {"decay": -1}),
+        ("plateau", {"factor": 1}),
+        ("plateau", {"factor": 0}),
+        ("plateau", {"patience": 1.5}),
+        ("plateau", {"threshold": -1}),
+        ("plateau", {"cooldown": None}),
+        ("plateau", {"min_lr": "x"}),
         ("one_cycle", {"pct_start": 0}),
         ("one_cycle", {"pct_start": 1}),
         ("one_cycle", {"div_factor": 0}),
@@ -130,3 +150,46 @@ def test_one_cycle_takes_every_share_of_rising_steps(pct_start):
 def test_a_wrong_knob_is_named(schedule, knobs):
     with pytest.raises(ValueError, match=rf"^{next(iter(knobs))} must be a .*, got "):
         build("adam", schedule, **knobs)
+
+
+LOSSES = [3.0, 2.0, 2.0, 1.999, 2.1, 1.5, 1.6, 1.7, 1.8, 1.9]
+# patience 1: reduced at the second epoch in a row that is not 1 % below the least so far
+REDUCED = [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2]  # not below min_lr
+
+
+def test_plateau_reduces_where_the_loss_stays():
+    knobs = {"factor": 0.5, "patience": 1, "threshold": 0.01, "min_lr": 0.2 * LR}
+    optimizer, schedule = build("sgd", "plateau", **knobs)
+    used = []
+    for loss in LOSSES:
+        schedule.validated(loss)
+        used.append(optimizer.param_groups[0]["lr"] / LR)
+    assert used == pytest.approx(REDUCED)
+
+
+def test_a_restored_plateau_remembers_what_it_has_seen():
+    optimizer, schedule = build("sgd", "plateau", patience=2)
+    for loss in (1.0, 2.0, 2.0):
+        schedule.validated(loss)
+    other, restored = build("sgd", "plateau", patience=2)
+    restored.load_state_dict(copy.deepcopy(schedule.state_dict()))
+    for each in (schedule, restored):
+        each.validated(2.0)
+    assert optimizer.param_groups[0]["lr"] == other.param_groups[0]["lr"] == LR / 2
+
+
+def test_a_run_on_a_plateau_lowers_its_learning_rate_by_its_own_val_loss(tmp_path):
+    lines = ["model=linear", "batch_size=256", "epochs=6", "logger=none", "threads=1", "schedule=plateau"]
+    knobs = ["schedule.patience=0", "schedule.threshold=0.3", "trainer.log_every_n_steps=1"]
+    config = Composer().one([*lines, *knobs, "optimizer.lr=0.01", f"output_dir={tmp_path}"])
+    assert train(config).status == "done"
+    lr, best, reductions = 0.01, math.inf, 0
+    for row in History(config.folder / "history.csv").rows():
+        if "lr" in row:
+            assert row["lr"] == pytest.approx(lr)
+        if "val/loss" in row:
+            if row["val/loss"] < 0.7 * best:
+                best = row["val/loss"]
+            else:
+                lr, reductions = lr / 2, reductions + 1
+    assert 0 < reductions < 6

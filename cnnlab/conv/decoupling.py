@@ -11,6 +11,7 @@ filter of zeros has no angle and responds with 0; the code adds 1e-4 to squared 
 import inspect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -121,6 +122,10 @@ class DecoupledConv2d(nn.Conv2d, ABC):
             default = inspect.signature(type(self)).parameters[knob].default
             if value != default:
                 raise ValueError(f"{knob} must be left at {default}, got {value}: {why}")
+
+    def initialize(self, rule: Callable[[Tensor, Tensor | None], None]) -> None:
+        """Draw the weights anew by a rule of cnnlab.initializer, in place of nn.Conv2d's."""
+        rule(self.weight, self.bias)
 
     @abstractmethod
     def gain(self, norm: Tensor, rho: Tensor | float) -> Tensor:

@@ -7,6 +7,7 @@ Shape of all: (N, in, H, W) -> (N, out, H', W'), as nn.Conv2d.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,7 @@ class LocallyConnectedConv2d(LazyModuleMixin, UnsharedConv2d):
     equivariant = False
     is_convolution = False
     weight: UninitializedParameter
+    input_dims = (2, 3, 4)  # of the weight, those that an output sums over
 
     def __init__(
         self,
@@ -93,6 +95,14 @@ class LocallyConnectedConv2d(LazyModuleMixin, UnsharedConv2d):
             channels_in = self.in_channels // self.groups
             self.weight.materialize((*self._positions(x), *self.kernel_size, channels_in, self.out_channels))
             self.reset_parameters()
+
+    @torch.no_grad()
+    def initialize(self, rule: Callable[[Tensor, Tensor | None], None]) -> None:
+        """Draw every kernel anew by a rule of cnnlab.initializer."""
+        for kernel in self.weight.flatten(0, 1):  # (kh, kw, in/groups, out)
+            drawn = kernel.new_empty([kernel.shape[dim] for dim in (3, 2, 0, 1)])
+            rule(drawn, self.bias)
+            kernel.copy_(drawn.permute(2, 3, 1, 0))
 
     def forward(self, x: Tensor) -> Tensor:
         positions, kernels = self._positions(x), tuple(self.weight.shape[:2])
@@ -145,6 +155,8 @@ class TiledConv2d(UnsharedConv2d):
               [   1.,   10.,    1.]]]])
     """
 
+    input_dims = (-3, -2, -1)  # of the weight, those that an output sums over
+
     def __init__(
         self,
         in_channels: int,
@@ -167,6 +179,12 @@ class TiledConv2d(UnsharedConv2d):
         if tile > 1:
             self.weight = nn.Parameter(self.weight.new_empty(tile, tile, *self.weight.shape))
             self.reset_parameters()
+
+    @torch.no_grad()
+    def initialize(self, rule: Callable[[Tensor, Tensor | None], None]) -> None:
+        """Draw every kernel anew by a rule of cnnlab.initializer."""
+        for kernel in self.weight.view(-1, *self.weight.shape[-4:]):
+            rule(kernel, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.tile == 1:

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,13 @@ class SeparableConv2d(nn.Conv2d, ABC):
         if self.bias is not None:
             bound = 1 / math.sqrt(self.in_channels // self.groups * math.prod(self.kernel_size))
             nn.init.uniform_(self.bias, -bound, bound)
+
+    def initialize(self, rule: Callable[[Tensor, Tensor | None], None]) -> None:
+        """Draw every factor anew by a rule of cnnlab.initializer, the bias with the last."""
+        *first, last = self.factors
+        for factor in first:
+            rule(factor.weight, None)
+        rule(last.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         *first, last = self.factors

@@ -1,5 +1,7 @@
 """The unit that ShuffleNet is built of, as one drop-in convolution."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,6 +73,11 @@ class ShuffleNetUnit(nn.Conv2d):
         self.expand_norm = nn.BatchNorm2d(outer)
         if not bias:
             self.expand_norm.register_parameter("bias", None)
+
+    def initialize(self, rule: Callable[[Tensor, Tensor | None], None]) -> None:
+        """Draw its convolutions anew by a rule of cnnlab.initializer; the norms stay as they are."""
+        for convolution in (self.reduce, self.depthwise, self.expand):
+            rule(convolution.weight, None)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.reduce_norm(self.reduce(x)))

@@ -19,7 +19,7 @@ class Singla(nn.Module):
 
     Source: Singla 2017, github.com/singlasahil14/orthogonal-convolution.
     Initial weights: Glorot's uniform rule over filter and bias together, as there, for the dense layers and
-        the convolutions that let themselves be initialised (`initialize`); other variants keep their own.
+        the convolutions that are nn.Conv2d's inner products (StandardConv2d); other variants keep their own.
     Shape: (N, C, H, W) -> (N, classes), H and W at least 10; 3x32x32 gives 64 maps of 6x6, 2304 features.
         With `dense_as_conv` (N, classes, H', W') for a larger image.
 
@@ -61,8 +61,8 @@ class Singla(nn.Module):
         if dense_as_conv:
             check_slides(build, input_shape)
         for layer in self.features:
-            if hasattr(layer, "initialize"):
-                layer.initialize(glorot_uniform_)  # type: ignore[operator]
+            if isinstance(layer, StandardConv2d):
+                layer.initialize(glorot_uniform_)
         for layer in self.classifier:
             if isinstance(layer, nn.Linear):
                 glorot_uniform_(layer.weight, layer.bias)

@@ -13,6 +13,7 @@ from cnnlab.config import Config
 from cnnlab.data.images import ImageData
 from cnnlab.pretraining import pretrain
 from cnnlab.randomness import StepSeed
+from cnnlab.refusals import build
 from cnnlab.trainer import build_trainer, steps_per_epoch
 
 
@@ -54,7 +55,8 @@ def where_it_began(config: Config, data: ImageData, checkpoints: LastAndBest, st
     last = checkpoints.last
     task = build_task(config, data, fit=not last.exists())
     pretrain(config, task, data, checkpoints.signals, checkpoints.start)
-    trainer = build_trainer(config, [StepSeed(config.tree["seed"]), Trace(step)])
+    averaging = build(config, ("averaging",))  # a checkpoint may hold the weights in its state
+    trainer = build_trainer(config, [StepSeed(config.tree["seed"]), averaging, Trace(step)])
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
     try:
         trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
