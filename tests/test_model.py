@@ -14,6 +14,8 @@ from cnnlab.model.linear import LinearClassifier
 from cnnlab.registry import locate, node
 
 MODELS = cnnlab.available("model")
+TRAINED = [word for word in MODELS if not hasattr(locate(node("model", word)["_target_"]), "memorize")]
+DENSE = ("linear", "mlp", "two_layer", "nearest_neighbor")  # without convolutions
 SHAPE = (1, 39, 40)  # the smallest that AlexNet takes
 ACTIVATIONS = [nn.ReLU, CReLU, functools.partial(Maxout, k=2), nn.PReLU]
 
@@ -39,7 +41,7 @@ def test_scores_have_one_column_per_class(word):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=["relu", "crelu", "maxout", "prelu"])
-@pytest.mark.parametrize("word", MODELS)
+@pytest.mark.parametrize("word", TRAINED)
 def test_every_parameter_has_a_size_and_gets_a_gradient(word, activation):
     torch.manual_seed(0)
     net = tiny(word, activation=activation)
@@ -84,7 +86,7 @@ def test_building_runs_one_image_in_eval_mode_without_gradients(word):
     assert seen == [(1, False, False)] * len(conv.layers(net))
 
 
-@pytest.mark.parametrize("word", MODELS)
+@pytest.mark.parametrize("word", TRAINED)
 def test_activations_and_poolings_are_built_once_each_in_the_order_of_the_layers(word):
     built, used = [], []
 
@@ -108,7 +110,7 @@ def test_activations_and_poolings_are_built_once_each_in_the_order_of_the_layers
     assert last_conv < first_dense
 
 
-@pytest.mark.parametrize("word", [word for word in MODELS if word not in ("linear", "mlp")])
+@pytest.mark.parametrize("word", [word for word in MODELS if word not in DENSE])
 def test_weights_are_those_the_convolution_gave_itself(word):
     class Fives(nn.Conv2d):
         def reset_parameters(self):
@@ -140,9 +142,7 @@ def test_a_convolution_may_bring_a_dilation(word):
     assert net(torch.zeros(2, 1, 44, 90)).shape == (2, 3)
 
 
-@pytest.mark.parametrize(
-    "word", [word for word in MODELS if word not in ("linear", "mlp", "convnet", "resnet")]
-)
+@pytest.mark.parametrize("word", [word for word in MODELS if word not in (*DENSE, "convnet", "resnet")])
 @pytest.mark.parametrize("pooling", ["max", "overlapping_max", "l2"])
 def test_the_smallest_image_is_named_where_one_is_too_small(word, pooling):
     pool = functools.partial(cnnlab.create, "pooling", pooling)

@@ -9,8 +9,10 @@ import torch
 from cnnlab.allowed import whole
 from cnnlab.data import cache
 from cnnlab.data.batches import Batches
+from cnnlab.data.folds import check_folds, in_fold
+from cnnlab.data.targets import checked_targets
 
-Examples = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), labels int64 (N,)
+Examples = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), targets (N, ...)
 
 TEST_SEED = 1797  # where a source has no test set: which examples give one is fixed, whatever the user seeds
 
@@ -19,13 +21,14 @@ def held_out(labels: torch.Tensor, *, one_in: int, seed: int) -> torch.Tensor:
     """Mask of a stratified 1/one_in of the examples, drawn by seed; each class gives its share.
 
     The total is N/one_in rounded half up and each class gives its share of it rounded down, or up where the
-    remainder is largest (of equal ones that of the larger class).
+    remainder is largest (of equal ones that of the larger class). Targets that are not classes count as one.
 
     >>> labels = torch.tensor([0] * 25 + [1] * 14 + [2])
     >>> mask = held_out(labels, one_in=10, seed=0)
     >>> [int(mask[labels == label].sum()) for label in range(3)]
     [3, 1, 0]
     """
+    labels = labels if labels.ndim == 1 else torch.zeros(len(labels), dtype=torch.int64)
     counts = labels.bincount().numpy()
     share, remainder = np.divmod(counts, one_in)
     missing = (len(labels) + one_in // 2) // one_in - share.sum()
@@ -39,22 +42,16 @@ def held_out(labels: torch.Tensor, *, one_in: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(mask)
 
 
-def checked(part: str, examples: tuple[Any, Any], classes: int) -> Examples:
+def checked(part: str, examples: tuple[Any, Any], kind: str, names: int) -> Examples:
     """What a source gave for a part, as tensors of the promised type; else one line says what is wrong."""
-    images, labels = (torch.as_tensor(array) for array in examples)
+    images, targets = (torch.as_tensor(array) for array in examples)
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(
             f"{part} images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
         )
-    if labels.is_floating_point() or labels.shape != images.shape[:1]:
-        got = f"{labels.dtype} {tuple(labels.shape)}"
-        raise ValueError(f"{part} labels must be {len(images)} whole numbers, one an image, got {got}")
-    if not len(labels):
+    if not len(images):
         raise ValueError(f"{part} images must be at least one, got none")
-    labels = labels.long()
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"{part} labels must be 0..{classes - 1}, got {labels.min()}..{labels.max()}")
-    return images, labels
+    return images, checked_targets(part, targets, kind=kind, images=len(images), names=names)
 
 
 class Part(NamedTuple):
@@ -72,8 +69,9 @@ class Part(NamedTuple):
 class ImageData(pl.LightningDataModule):
     """A source's images split into train, validation and test, in memory, on the training device if they fit.
 
-    Validation is a stratified tenth of train, drawn by `split_seed`; a source without a test set first gives
-    up a stratified fifth, always the same. `seed` orders the training batches and nothing else.
+    Validation is a tenth of train, drawn by `split_seed`; a source without a test set first gives up a fifth,
+    always the same; both are stratified where the targets are classes. With `folds` validation is instead the
+    one numbered `fold`, 0..folds-1. `seed` orders the training batches and nothing else.
 
     >>> from cnnlab.data.digits import Digits
     >>> data = ImageData(Digits(), batch_size=64, seed=0)
@@ -82,12 +80,23 @@ class ImageData(pl.LightningDataModule):
     ((1, 8, 8), 10, {'train': 1294, 'val': 144, 'test': 359})
     """
 
-    def __init__(self, source: Any, *, batch_size: int, seed: int, split_seed: int = 0) -> None:
+    def __init__(
+        self,
+        source: Any,
+        *,
+        batch_size: int,
+        seed: int,
+        split_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
+    ) -> None:
         super().__init__()
         self.source = source
         self.batch_size = whole("batch_size", batch_size, at_least=1)
         self.seed = whole("seed", seed, at_least=0)
         self.split_seed = whole("split_seed", split_seed, at_least=0)
+        check_folds(folds, fold)
+        self.folds, self.fold = folds, fold
         self.loaded = False
 
     def setup(self, stage: str | None = None) -> None:
@@ -98,22 +107,28 @@ class ImageData(pl.LightningDataModule):
             self.move(self.trainer.strategy.root_device)
 
     def load(self) -> None:
-        train, test, self.class_names = cache.load(self.source)
-        images, labels = checked("train", train, self.classes)
+        train, test, self.class_names, self.targets, self.superclasses = cache.load(self.source)
+        images, labels = checked("train", train, self.targets, self.classes)
         rest = torch.arange(len(labels))
         if test is None:
             aside = held_out(labels, one_in=5, seed=TEST_SEED)
             self.parts = {"test": Part(images, labels, rest[aside])}
             rest = rest[~aside]
         else:
-            test_images, test_labels = checked("test", test, self.classes)
+            test_images, test_labels = checked("test", test, self.targets, self.classes)
             if test_images.shape[1:] != images.shape[1:]:
                 shapes = f"train {tuple(images.shape[1:])}, test {tuple(test_images.shape[1:])}"
                 raise ValueError(f"train and test images must have one shape, got {shapes}")
+            if test_labels.shape[1:] != labels.shape[1:]:
+                lengths = f"train {labels.shape[1]}, test {test_labels.shape[1]}"
+                raise ValueError(f"train and test chains must have one length, got {lengths}")
             self.parts = {"test": Part(test_images, test_labels, torch.arange(len(test_labels)))}
         if len(rest) < 10:
             raise ValueError(f"train images must be at least 10 to hold out a tenth, got {len(rest)}")
-        aside = held_out(labels[rest], one_in=10, seed=self.split_seed)
+        if self.folds is None:
+            aside = held_out(labels[rest], one_in=10, seed=self.split_seed)
+        else:
+            aside = in_fold(labels[rest], fold=self.fold, folds=self.folds, seed=self.split_seed)
         self.parts["train"] = Part(images, labels, rest[~aside])
         self.parts["val"] = Part(images, labels, rest[aside])
         self.loaded = True
@@ -132,7 +147,15 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def classes(self) -> int:
+        """How many classes there are, or attributes, values, or labels of a chain."""
         return len(self.class_names)
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """What else the data know of their targets: the coarse label of each class, or the chains' length."""
+        if self.targets == "chain":
+            return {"length": self.parts["train"].labels.shape[1]}
+        return {} if self.superclasses is None else {"superclasses": self.superclasses}
 
     @property
     def train(self) -> Examples:

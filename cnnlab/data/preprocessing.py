@@ -1,7 +1,7 @@
 """From pixels 0..255 to what the network sees; part of the module, so every checkpoint holds it.
 
 `fit(images)` takes the training part alone, uint8 (N, C, H, W), and returns the module. Statistics are exact:
-they come from counts of the 256 values. Before `fit`, or a trained state_dict, a module gives nan.
+they come from sums of whole numbers. Before `fit`, or a trained state_dict, a module gives nan.
 """
 
 from typing import Any
@@ -19,6 +19,12 @@ def histogram(images: torch.Tensor) -> torch.Tensor:
         for channel, count in enumerate(counts):
             count += chunk[:, channel].flatten().bincount(minlength=256)
     return counts.cpu()
+
+
+def width(images: torch.Tensor) -> torch.Tensor:
+    """The largest value less the smallest; 1 where all are equal."""
+    low, high = images.aminmax()
+    return (high - low).clamp(min=1)
 
 
 class NoPreprocessing(nn.Module):
@@ -59,9 +65,8 @@ class UnitRange(nn.Module):
         self.register_buffer("width", torch.tensor(torch.nan))
 
     def fit(self, images: torch.Tensor) -> "UnitRange":
-        low, high = images.aminmax()
-        self.low.fill_(low)
-        self.width.fill_((high - low).clamp(min=1))
+        self.low.fill_(images.min())
+        self.width.fill_(width(images))
         return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -88,7 +93,7 @@ class Standardize(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.full((1, 1, 1), torch.nan))  # (C, 1, 1) once C is known
         self.register_buffer("std", torch.full((1, 1, 1), torch.nan))
-        self.register_load_state_dict_pre_hook(_allocate)
+        self.register_load_state_dict_pre_hook(allocate)
 
     def fit(self, images: torch.Tensor) -> "Standardize":
         counts = histogram(images).double()  # (C, 256); exact below 2**53
@@ -104,8 +109,71 @@ class Standardize(nn.Module):
         return images.float().sub(self.mean).div(self.std)
 
 
-def _allocate(module: Standardize, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Give the buffers the shapes of what is about to be loaded into them."""
-    for name in ("mean", "std"):
+class MeanImage(nn.Module):
+    """Pixels minus the mean training image, on the scale of unit_range.
+
+    (x - mean) / (high - low), with a mean of its own for each pixel of each channel.
+
+    Source: Krizhevsky et al. 2012 (AlexNet); CS231n, "Data preprocessing".
+    Differs: theirs stay on the scale 0..255, for which no default learning rate here is meant.
+    Shape: (N, C, H, W) any dtype, all of the training images' shape -> the same in float32.
+    Raises: ValueError for images of another shape.
+
+    >>> images = torch.tensor([[[[0, 4]]], [[[2, 10]]]], dtype=torch.uint8)  # mean 1 and 7
+    >>> MeanImage().fit(images)(images).flatten(1)
+    tensor([[-0.1000, -0.3000],
+            [ 0.1000,  0.3000]])
+    """
+
+    mean: torch.Tensor
+    width: torch.Tensor
+    over: tuple[int, ...] = (0,)  # dimensions that share a mean
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((1, 1, 1), torch.nan))
+        self.register_buffer("width", torch.tensor(torch.nan))
+        self.register_load_state_dict_pre_hook(allocate)
+
+    def fit(self, images: torch.Tensor) -> "MeanImage":
+        total = images.sum(self.over, keepdim=True, dtype=torch.int64)[0]
+        self.mean = (total.double() / (images.numel() // total.numel())).float().to(self.mean.device)
+        self.width.fill_(width(images))
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        check_shape(images, self.mean)
+        return images.float().sub(self.mean).div(self.width)
+
+
+class ChannelMean(MeanImage):
+    """Pixels minus the mean of their channel in the training images, on the scale of unit_range.
+
+    (x - mean_c) / (high - low).
+
+    Source: Simonyan & Zisserman 2015 (VGG), arXiv:1409.1556; CS231n, "Data preprocessing".
+    Differs: theirs stay on the scale 0..255, for which no default learning rate here is meant.
+    Shape: (N, C, H, W) any dtype, H and W may differ from the training images' -> the same in float32.
+
+    >>> images = torch.tensor([[[[0, 4], [2, 10]]]], dtype=torch.uint8)  # mean 4
+    >>> ChannelMean().fit(images)(images).flatten(1)
+    tensor([[-0.4000,  0.0000, -0.2000,  0.6000]])
+    """
+
+    over = (0, 2, 3)
+
+
+def check_shape(images: torch.Tensor, mean: torch.Tensor) -> None:
+    """Refuse images that have not the shape of the mean image; one value a channel fits any size."""
+    if mean.shape[1:] != (1, 1) and images.shape[1:] != mean.shape:
+        raise ValueError(
+            f"images must have the shape of the training images, {tuple(mean.shape)}, got "
+            f"{tuple(images.shape[1:])}: with channel_mean or standardize any height and width"
+        )
+
+
+def allocate(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Give a module's buffers the shapes of what is about to be loaded into them."""
+    for name, buffer in module.named_buffers(recurse=False):
         if (saved := state_dict.get(prefix + name)) is not None:
-            setattr(module, name, getattr(module, name).new_empty(saved.shape))
+            setattr(module, name, buffer.new_empty(saved.shape))

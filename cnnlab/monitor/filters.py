@@ -12,11 +12,11 @@ MOST_FILTERS, MOST_CHANNELS = 256, 16  # drawn; a picture is for looking at
 
 
 @torch.no_grad()
-def filter_grid(weight: Tensor) -> np.ndarray:
+def filter_grid(weight: Tensor, columns: int | None = None) -> np.ndarray:
     """Filters tiled as an image: in colour for three input channels, else a grey tile for each channel.
 
     Each filter is scaled to its own range, darkest to brightest; a constant one is mid-grey. Filters of one
-    or three channels fill a square, left to right; those of more channels have a row each.
+    or three channels fill a square, left to right, or `columns`; those of more channels have a row each.
 
     Differs: at most 256 filters and 16 channels are drawn; nan and inf count as 0.
     Shape: (out, in, kh, kw) -> (height, width, 3), uint8.
@@ -33,11 +33,12 @@ def filter_grid(weight: Tensor) -> np.ndarray:
     weight = weight.detach().float().cpu().nan_to_num(0.0, 0.0, 0.0)[:MOST_FILTERS]
     if weight.shape[1] == 3:
         tiles = weight  # (tiles, 3, kh, kw)
-        columns = math.ceil(math.sqrt(len(tiles)))
+        columns = columns or math.ceil(math.sqrt(len(tiles)))
     else:
         channels = weight[:, :MOST_CHANNELS]
         tiles = channels.reshape(-1, 1, *weight.shape[2:]).expand(-1, 3, -1, -1)
-        columns = channels.shape[1] if channels.shape[1] > 1 else math.ceil(math.sqrt(len(tiles)))
+        square = math.ceil(math.sqrt(len(tiles)))
+        columns = channels.shape[1] if channels.shape[1] > 1 else columns or square
     low, high = tiles.amin((1, 2, 3), keepdim=True), tiles.amax((1, 2, 3), keepdim=True)
     tiles = torch.where(high > low, (tiles - low) / (high - low), 0.5)
     zoom = math.ceil(TILE / max(tiles.shape[2:]))
