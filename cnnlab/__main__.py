@@ -20,6 +20,13 @@ def list_words(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def check(arguments: list[str]) -> int:
+    """Check a configuration before it is trained."""
+    from cnnlab.check.command import main
+
+    return main(arguments)
+
+
 def bench(arguments: list[str]) -> int:
     """Measure what convolutions cost."""
     from cnnlab.bench.command import main
@@ -58,6 +65,7 @@ def repro(arguments: list[str]) -> int:
 VERBS = {
     "train": train,
     "list": list_words,
+    "check": check,
     "bench": bench,
     "report": report,
     "evaluate": evaluate,

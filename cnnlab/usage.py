@@ -12,9 +12,10 @@ and am I sure?
   cnnlab [train] KEY=VALUE ...   train a run; asked for again, resume or show it
   cnnlab -m KEY=V1,V2 ...        a sweep over every combination
   cnnlab list [GROUP]            the words of a group with their knobs
+  cnnlab check KEY=VALUE ...     is it sound? gradient, data, overfitting, laws
   cnnlab bench CHOICE ...        costs: parameters, MACs, time, memory
   cnnlab report DIR ...          which variant won, and by how much
-  cnnlab evaluate RUN ...        a run's metrics computed again, and compared
+  cnnlab evaluate RUN ...        a run's metrics computed again; ensembles
   cnnlab diff RUN RUN            in what two runs differ
   cnnlab repro RUN               commit, packages and command of a run
 
