@@ -1,29 +1,37 @@
 """`cnnlab evaluate RUN...`: the metrics of the best weights computed again, against those in result.json."""
 
 import argparse
+import contextlib
+import functools
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
 from cnnlab import provenance
-from cnnlab.allowed import RequestError, number
+from cnnlab.allowed import RequestError, number, truth, whole
 from cnnlab.compose import Composer
-from cnnlab.config import Config
 from cnnlab.diff import ABSENT, Differences, change, spelled, unequal
 from cnnlab.judge import packages
 from cnnlab.quiet import quiet_libraries
 from cnnlab.recorded import Run, RunParser, find
 from cnnlab.report.table import console
+from cnnlab.restored import BEST, as_trained, blaming, restored
 
 HELP = """\
 Compute the validation and test metrics of runs again, from config.yaml and
 checkpoints/best.ckpt, and compare them with those in result.json. A RUN is its
 folder, or the first digits of its id. Data, batch size, precision and threads
 are the run's own; trusted=[PACKAGE] admits classes from outside cnnlab.
+
+Into a run's folder it draws preprocessing.png, images as they are and as the
+network gets them, and of a linear classifier templates.png, a class each.
+
+With ensemble=true runs are judged together, by the mean of their probabilities:
+the accuracy of each, and of all as one. A RUN may then be a folder of runs, of
+which top=K takes the best on validation; one run alone gives its checkpoints.
 
 On the machine that trained the run the bits are the same. With another one, or
 with other versions, --tolerance says how far they may be apart.
@@ -32,7 +40,12 @@ Exit code: 0 all metrics are the same, or within the tolerance; 1 some are not;
 2 there is no such run, it is not done, or its data are missing.
 """
 
-BEST = Path("checkpoints", "best.ckpt")
+# What may stand beside the runs, and what it may be.
+WORDS: dict[str, Callable[[str, Any], Any]] = {
+    "trusted": packages,
+    "ensemble": truth,
+    "top": functools.partial(whole, at_least=2),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,11 +58,16 @@ def main(arguments: Sequence[str]) -> int:
     if asked.help:
         parser.print_help()
         return 0
-    words = [line for line in asked.runs if line.startswith("trusted=")]
-    names = [line for line in asked.runs if line not in words]
+    lines = [line for line in asked.runs if line.partition("=")[0] in WORDS]
+    names = [line for line in asked.runs if line not in lines]
     if not names:
         raise RequestError("evaluate: takes one RUN or more")
-    trusted = _trusted(words)
+    words = _words(lines)
+    trusted = words.get("trusted", [])
+    if words.get("ensemble"):
+        return _ensemble(names, asked.output_dir, words.get("top"), trusted)
+    if "top" in words:
+        raise RequestError(f"top={words['top']}: picks the members of an ensemble, which needs ensemble=true")
     runs = [find(name, asked.output_dir) for name in names]
     for run in runs:
         check(run)
@@ -66,6 +84,15 @@ def main(arguments: Sequence[str]) -> int:
     return max(*codes, int(not same))
 
 
+def _ensemble(names: Sequence[str], output_dir: str, top: int | None, trusted: Sequence[str]) -> int:
+    from cnnlab import ensemble
+
+    members = ensemble.members(names, output_dir, top)
+    quiet_libraries()
+    ensemble.show(members, ensemble.judged(members, trusted))
+    return 0
+
+
 def check(run: Run) -> None:
     """Refuse a run that has no metrics of its best weights."""
     if run.result.status != "done":
@@ -80,39 +107,19 @@ def recomputed(run: Run, trusted: Sequence[str] = ()) -> dict[str, float]:
     Raises:
         RequestError: its data are missing, its checkpoint does not fit, or it names a class not trusted.
     """
-    import torch
-
-    from cnnlab.build import assemble, build_data
-    from cnnlab.trainer import THREADS, build_trainer
+    from cnnlab.build import build_data
+    from cnnlab.monitor import templates
 
     config = as_trained(run, trusted)
-    torch.set_num_threads(run.result.threads or THREADS)
-    data, trainer = build_data(config), build_trainer(config, [])
-    try:
-        best = torch.load(run.folder / BEST, map_location="cpu", weights_only=True)
-        task = assemble(config, **best["hyper_parameters"])
-        trainer.precision_plugin.convert_module(task)  # before weights of that precision are read
-        task.load_state_dict(best["state_dict"])
-        metrics: dict[str, float] = {}
+    data = build_data(config)
+    metrics: dict[str, float] = {}
+    with blaming(run.folder / BEST):
+        task, trainer = restored(run, config)
         for evaluate in (trainer.validate, trainer.test):
             metrics.update(*evaluate(task, data, verbose=False))
-    except RequestError:
-        raise
-    except Exception as error:  # data or code are not those that the weights were trained with
-        raise RequestError(f"{run.folder / BEST}: {' '.join(str(error).split())}") from error
-    except SystemExit as ended:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from ended
+        with contextlib.suppress(OSError):  # a run may lie where nothing can be written
+            templates.write(run.folder, task, data.val[0])
     return metrics
-
-
-def as_trained(run: Run, trusted: Sequence[str] = ()) -> Config:
-    """The run's configuration with what its machine made of it.
-
-    A key that came later has today's default: the metrics tell whether that is what the run was.
-    """
-    tree = Composer().one([]).tree | run.config.tree
-    trainer = tree["trainer"] | {"precision": run.result.precision, "enable_progress_bar": False}
-    return replace(run.config, tree=tree | {"trainer": trainer, "trusted": list(trusted)})
 
 
 def compared(run: Run, metrics: Mapping[str, float]) -> Differences:
@@ -170,15 +177,16 @@ def since(run: Run) -> Differences:
     return {key: pair for key, pair in unequal(*told).items() if ABSENT not in pair}
 
 
-def _trusted(lines: Sequence[str]) -> list[str]:
-    """The packages of `trusted=[PACKAGE]`, as every verb takes it: the last one holds."""
-    trusted: list[str] = []
+def _words(lines: Sequence[str]) -> dict[str, Any]:
+    """The values of KEY=VALUE, as every verb takes it: the last one holds."""
+    words: dict[str, Any] = {}
     for override in Composer().parse(lines):
+        key = override.key_or_group
         try:
-            trusted = packages("trusted", override.value())
+            words[key] = WORDS[key](key, override.value())
         except ValueError as error:
-            raise RequestError(f"{override.input_line}: {str(error).removeprefix('trusted ')}") from error
-    return trusted
+            raise RequestError(f"{override.input_line}: {str(error).removeprefix(f'{key} ')}") from error
+    return words
 
 
 def _tolerance(text: str) -> float:

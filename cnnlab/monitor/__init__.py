@@ -1,1 +1,1 @@
-"""What looks inside a training: so far the pictures of its filters."""
+"""What looks inside a training: its layers, its filters, where it breaks, when it lags behind."""
