@@ -11,6 +11,7 @@ from cnnlab.refusals import build, refusals
 from cnnlab.registry import factory
 
 FITTED_ON = 1_000  # training images that convolutions without labels are fitted on
+SPLIT = ("split_seed", "folds", "fold")  # keys of `dataset` that are ours, not its source's
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import
     from torch import Tensor
@@ -49,11 +50,14 @@ def load(run: str | Path, *, trusted: tuple[str, ...] = ()) -> "Classify":
     import torch
     from omegaconf import OmegaConf
 
+    from cnnlab.compose import Composer
+
     folder = Path(run)
     for needed in (folder / "config.yaml", folder / "checkpoints" / "best.ckpt"):
         if not needed.is_file():
             raise RequestError(f"load {folder}: no {needed.relative_to(folder)}, so no trained run")
     tree: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    tree = Composer().one([]).tree | tree  # a group that came later has its default
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
         task = assemble(Config(tree | {"trusted": list(trusted)}), **checkpoint["hyper_parameters"])
@@ -70,11 +74,11 @@ def build_data(config: Config) -> "ImageData":
     from cnnlab.data.images import ImageData
 
     tree = config.tree
-    node = {knob: value for knob, value in tree["dataset"].items() if knob != "split_seed"}
+    node = {knob: value for knob, value in tree["dataset"].items() if knob not in SPLIT}
+    split = {knob: value for knob, value in tree["dataset"].items() if knob in SPLIT}
     with refusals(config, "dataset"):
         source = factory(node, tree["trusted"])()
-        split_seed = tree["dataset"]["split_seed"]
-        data = ImageData(source, batch_size=tree["batch_size"], seed=tree["seed"], split_seed=split_seed)
+        data = ImageData(source, batch_size=tree["batch_size"], seed=tree["seed"], **split)
         data.setup()
     return data
 
@@ -82,16 +86,24 @@ def build_data(config: Config) -> "ImageData":
 def build_task(
     config: Config, data: "ImageData", *, width: float | None = None, fit: bool = True
 ) -> "Classify":
-    """The module of a configuration, with all that is fitted without labels fitted on the training part.
+    """The module of a configuration, with all that is learnt without steps learnt from the training part.
 
-    Without `fit` the convolutions are not: a checkpoint is to give their state.
+    Without `fit` nothing is: a checkpoint is to give its state.
     """
-    task = assemble(config, data.input_shape, data.classes, width)
-    images = data.train_images  # a copy
-    with refusals(config, "preprocessing"):
-        task.preprocessing.fit(images)  # type: ignore[operator]
+    from cnnlab.memorizing import memorize, memorizes
+    from cnnlab.optimizer import check_batch_size
+
+    check_batch_size(config, data.sizes["train"])
+    task = assemble(
+        config, data.input_shape, data.classes, width, targets=data.targets, structure=data.structure
+    )
     if fit:
+        images = data.train_images  # a copy
+        with refusals(config, "preprocessing"):
+            task.preprocessing.fit(images)  # type: ignore[operator]
         fit_convolutions(task, images)
+        if memorizes(task):
+            memorize(config, task, data)
     return task
 
 
@@ -109,14 +121,24 @@ def fit_convolutions(task: "Classify", images: "Tensor") -> None:
 
 
 def assemble(
-    config: Config, input_shape: tuple[int, ...], classes: int, width: float | None = None
+    config: Config,
+    input_shape: tuple[int, ...],
+    classes: int,
+    width: float | None = None,
+    *,
+    targets: str = "class",
+    structure: dict[str, Any] | None = None,
 ) -> "Classify":
-    """The module of a configuration for images of a shape; `width` is what match= chose, if it is known."""
+    """The module of a configuration for images of a shape and targets of a kind.
+
+    `width` is what match= chose, if it is known; `structure` what the data know of their targets.
+    """
     import torch
 
     from cnnlab.match import matched
     from cnnlab.network import build_net
-    from cnnlab.task.classify import Classify
+    from cnnlab.objective import build_loss, outputs
+    from cnnlab.task import TASKS
 
     def choice(group: str) -> Callable[..., Any]:
         return functools.partial(build, config, (group,))
@@ -124,22 +146,34 @@ def assemble(
     # Some choices are built only when the training begins; what they refuse is known before.
     rehearsal = choice("optimizer")([torch.nn.Parameter(torch.zeros(1))])
     choice("schedule")(rehearsal, epochs=config.tree["epochs"], steps_per_epoch=1)
+    momentum = choice("momentum")()
+    with refusals(config, "momentum"):
+        momentum.check(rehearsal)
     shape = tuple(input_shape)
+    loss = build_loss(config, classes, targets, structure or {})
+    scores = outputs(loss, classes)
     match = None
     if config.tree["match"] is not None and width is None:
-        match = matched(config, shape, classes)
+        match = matched(config, shape, scores)
         width = match.width
     torch.manual_seed(config.tree["seed"])
-    return Classify(
-        build_net(config, shape, classes, width=width),
+    net = build_net(config, shape, scores, width=width)
+    initializer = choice("initializer")()
+    with refusals(config, "initializer"):
+        initializer(net)
+    return TASKS[targets](
+        net,
         input_shape=shape,  # type: ignore[arg-type]
         classes=classes,
         width=width,
+        targets=targets,
+        structure=structure,
         match=match,
-        loss=choice("loss")(),
+        loss=loss,
         regularizer=choice("regularizer")(),
         optimizer=choice("optimizer"),
         schedule=choice("schedule"),
+        momentum=momentum,
         preprocessing=choice("preprocessing")(),
         augmentation=choice("augmentation")(),
     )

@@ -14,7 +14,10 @@ from omegaconf import OmegaConf
 from cnnlab.registry import CONF
 
 # Where and how a run is made, not what it is: these do not enter its identity.
-CIRCUMSTANCES = ("name", "output_dir", "resume", "trusted", "logger", "threads", "sweep", "experiment")
+CIRCUMSTANCES = (
+    *("name", "output_dir", "resume", "trusted", "threads"),
+    *("logger", "monitor", "sweep", "experiment"),
+)
 CIRCUMSTANTIAL_KNOBS = ("trainer.devices", "trainer.enable_progress_bar")
 
 

@@ -37,6 +37,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "sweep.retry_failed": truth,
     "optimizer.lr": functools.partial(number, above=0),
     "dataset.split_seed": functools.partial(whole, at_least=0),
+    "dataset.folds": lambda key, value: value is None or whole(key, value, at_least=2),
+    "dataset.fold": functools.partial(whole, at_least=0),
     "trainer.devices": functools.partial(one_of, words=[1]),
     "trainer.num_nodes": functools.partial(one_of, words=[1]),
     "trainer.max_steps": lambda key, value: value == -1 or whole(key, value, at_least=1),

@@ -9,6 +9,10 @@ from typing import Any
 from cnnlab.atomic import replacing
 from cnnlab.config import Config, is_essential
 
+REPLICATED = ("seed", "dataset.fold")  # all that replicates differ in
+# In the names of metrics of which less is better.
+FALLING = ("loss", "error", "rmse", "violation", "perplexity")
+
 
 @dataclass
 class Result:
@@ -84,9 +88,24 @@ class Result:
 
     @property
     def variant(self) -> str:
-        """What replicates share: choices and values but for the seed."""
+        """What replicates share: choices and values but for seed and fold."""
         shared = {key: value for key, value in (self.choices | self.values).items() if is_essential(key)}
-        return json.dumps(_named({k: v for k, v in shared.items() if k != "seed"}), sort_keys=True)
+        return json.dumps(_named({k: v for k, v in shared.items() if k not in REPLICATED}), sort_keys=True)
+
+    @property
+    def replicate(self) -> tuple[int, int]:
+        """Seed and fold: runs of two variants pair where these are equal."""
+        fold = self.values.get("dataset.fold", 0)
+        return self.seed, fold if isinstance(fold, int) else 0
+
+
+def rises(metric: str) -> bool:
+    """Whether more of a metric is better.
+
+    >>> rises("val/accuracy"), rises("val/loss")
+    (True, False)
+    """
+    return not any(word in metric for word in FALLING)
 
 
 def _named(value: Any) -> Any:

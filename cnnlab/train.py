@@ -8,10 +8,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from cnnlab import cost, memory, pretraining, provenance
+from cnnlab import cost, memorizing, memory, pretraining, provenance
 from cnnlab.build import build_data, build_task
 from cnnlab.checkpoint import LastAndBest
-from cnnlab.config import Config
+from cnnlab.config import Config, default_words
 from cnnlab.data.images import ImageData
 from cnnlab.folder import RunFolder, finished
 from cnnlab.history import History
@@ -20,8 +20,8 @@ from cnnlab.monitor.nonfinite import where_it_began
 from cnnlab.monitor.pruning import Pruned, Pruning
 from cnnlab.randomness import StepSeed
 from cnnlab.recorder import NonFiniteLoss, Recorder
-from cnnlab.refusals import refusals
-from cnnlab.registry import factory
+from cnnlab.refusals import build, refusals
+from cnnlab.registry import factory, locate, node
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted, Signals
 from cnnlab.task.classify import Classify
@@ -56,9 +56,12 @@ def train(config: Config, *, shared: bool = False) -> Result:
     task = build_task(config, data, fit=afresh)
     with refusals(config, "pretraining"):
         pretraining.check(config, task)
-    callbacks: list[pl.Callback] = [StepSeed(tree["seed"]), recorder, checkpoints]
+    averaging = build(config, ("averaging",))
+    callbacks: list[pl.Callback] = [StepSeed(tree["seed"]), averaging, recorder, checkpoints]
     if bars := tree["sweep"].get("prune"):
         callbacks.append(Pruning(history, **bars))
+    if (monitor := _monitor(config, recorder)) is not None:
+        callbacks.append(monitor)
     trainer = build_trainer(config, callbacks)
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
     result = Result.of(
@@ -83,12 +86,15 @@ def train(config: Config, *, shared: bool = False) -> Result:
         result.write(path)
         exit_code = 1
         try:
-            if resumed_at is None:
+            if resumed_at is None and not memorizing.memorizes(task):
                 pretraining.pretrain(config, task, data, signals, checkpoints.start)
             trainer.precision_plugin.convert_module(task)  # before a checkpoint of that precision is read
-            trainer.fit(
-                task, data, ckpt_path=None if resumed_at is None else checkpoints.last, weights_only=True
-            )
+            if memorizing.memorizes(task):
+                memorizing.conclude(trainer, task, data, checkpoints)
+            else:
+                trainer.fit(
+                    task, data, ckpt_path=None if resumed_at is None else checkpoints.last, weights_only=True
+                )
             signals.check()
             result.metrics = recorder.epoch | _evaluate(trainer, task, data, checkpoints)
             signals.check()
@@ -111,8 +117,11 @@ def train(config: Config, *, shared: bool = False) -> Result:
             result.peak_memory_mb = memory.peak_mb(trainer.strategy.root_device)
             result.wall_s, result.finished = checkpoints.wall_s, _now()
             result.write(path)
+            images = filter_images(task.net)
+            if monitor is not None:
+                images = monitor.conclude(images)
             if recorder.logger is not None:
-                recorder.logger.conclude(result.summary, exit_code, filter_images(task.net))
+                recorder.logger.conclude(result.summary, exit_code, images)
     return result
 
 
@@ -137,6 +146,13 @@ def _logger(config: Config, history: History) -> Any:
             config=config.tree | {"choices": config.choices},
             history=history.rows(),
         )
+
+
+def _monitor(config: Config, recorder: Recorder) -> Any:
+    """The monitor, None where there is to be none; it is told which modules of a net are activations."""
+    nodes = config.tree["activation"], node("activation", default_words()["activation"])
+    activations = tuple(locate(node["_target_"], config.tree["trusted"]) for node in nodes)
+    return build(config, ("monitor",), recorder=recorder, activations=activations)
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from cnnlab.allowed import RequestError
 from cnnlab.build import assemble
 from cnnlab.compose import Composer
 from cnnlab.config import Config
-from cnnlab.registry import CONF
+from cnnlab.registry import CONF, factory, node
 from cnnlab.task.classify import Classify
 from cnnlab.train import train
 
@@ -32,6 +32,8 @@ WORDS = [
     f"{p.parent.name}={p.stem}"
     for p in sorted(CONF.glob("*/*.yaml"))
     if p.parent.name in (*GROUPS, "augmentation")
+    and p.stem != "nearest_neighbor"  # it takes no steps
+    and (p.parent.name != "loss" or factory(node("loss", p.stem)).func.targets == "class")
 ]
 
 

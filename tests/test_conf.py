@@ -14,7 +14,8 @@ from cnnlab.train import train
 
 YAMLS = sorted(CONF.glob("*/*.yaml"))
 TINY = ["model.filters=[4]", "epochs=1", "batch_size=16", "trainer.max_steps=1"]
-RUNS = [path for path in YAMLS if path.parent.name in ("dataset", "logger", "trainer", "experiment")]
+GROUPS = ("dataset", "logger", "trainer", "experiment", "averaging", "momentum", "monitor", "initializer")
+RUNS = [path for path in YAMLS if path.parent.name in GROUPS]
 
 
 def line(path):
@@ -53,7 +54,11 @@ def test_every_way_to_run_runs(path, tiny_data, tmp_path):
     dataset = Composer().one([line(path)]).choices["dataset"]
     where = {"fashion_mnist": "dataset.root", "hub": "dataset.path"}.get(dataset)
     lines = [line(path), *([f"{where}={tiny_data}"] if where else []), f"output_dir={tmp_path / 'out'}"]
+    if path.parent.name == "momentum":
+        lines.append("optimizer=momentum")
     lines += [*TINY, *(["logger=none"] if path.parent.name != "logger" else [])]
+    if dataset == "digit_chains":
+        lines.append("loss=structured_hinge")
     if path.parent.name == "experiment":
         lines.remove("model.filters=[4]")
     result = train(Composer().one(lines))

@@ -86,7 +86,7 @@ def test_own_yamls_join_in(listed, mine):
     folder = mine("first", "x: 1\n", group="brand_new")
     lines = listed("optimizer", f"--config-dir={folder}")
     assert [line.split("\t")[0] for line in lines] == [*available("optimizer"), "zzz_mine"]
-    assert lines[0].startswith("adam\tImplements Adam algorithm.")
+    assert any(line.startswith("adam\tImplements Adam algorithm.") for line in lines)
     assert listed("brand_new", "-cd", folder) == ["first\t\tx=1"]
     assert any(line.split() == ["brand_new", "1", "word"] for line in listed("-cd", folder))
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from cnnlab.report.statistics import Estimate, estimate, holm
-from cnnlab.report.variants import DEFAULT, Section, Variant
+from cnnlab.report.variants import DEFAULT, Replicate, Section, Variant
+from cnnlab.result import rises
 
 Label = tuple[str, ...]
-Scores = dict[tuple[Label, int], float]  # by what else a run is, and its seed
+Scores = dict[tuple[Label, Replicate], float]  # by what else a run is, and its seed and fold
 
 TOO_FEW = "not enough seeds to tell"
-FALLING = ("loss", "error", "violation", "perplexity")  # in the names of metrics of which less is better
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,6 @@ class Comparison:
     def tests(self) -> int:
         """The differences that Holm's correction is over."""
         return sum(row.difference is not None and row.difference.p_value is not None for row in self.rows)
-
-
-def rises(metric: str) -> bool:
-    """Whether more is better.
-
-    >>> rises("val/accuracy"), rises("val/loss")
-    (True, False)
-    """
-    return not any(word in metric for word in FALLING)
 
 
 def by_variant(section: Section, metric: str, wishes: Mapping[str, str]) -> Comparison | None:
@@ -84,11 +75,11 @@ def by_key(section: Section, key: str, metric: str, wishes: Mapping[str, str]) -
 
 
 def _scores(variants: list[Variant], metric: str, others: list[str]) -> Scores:
-    gathered: dict[tuple[Label, int], list[float]] = {}
+    gathered: dict[tuple[Label, Replicate], list[float]] = {}
     for variant in variants:
         context = tuple(variant.traits.get(other, "") for other in others)
-        for seed, score in variant.scores(metric).items():
-            gathered.setdefault((context, seed), []).append(score)
+        for replicate, score in variant.scores(metric).items():
+            gathered.setdefault((context, replicate), []).append(score)
     return {cell: fmean(scores) for cell, scores in gathered.items()}
 
 
@@ -109,7 +100,7 @@ def _compare(
     rows = [
         Row(
             label,
-            _over_seeds(cells),
+            _over_replicates(cells),
             corrected.get(label),
             "baseline" if label == baseline else verdict(corrected.get(label), sign),
         )
@@ -135,13 +126,13 @@ def verdict(difference: Estimate | None, sign: int = 1) -> str:
 
 
 def _difference(cells: Scores, baseline: Scores) -> Estimate | None:
-    """Of the pairs with equal seed (and setting), a mean per seed: the seeds are what is drawn at random."""
+    """Of the pairs with equal seed and fold (and setting), a mean each: these are what is drawn at random."""
     pairs = {cell: score - baseline[cell] for cell, score in cells.items() if cell in baseline}
-    return _over_seeds(pairs, scale=max(map(abs, baseline.values()))) if pairs else None
+    return _over_replicates(pairs, scale=max(map(abs, baseline.values()))) if pairs else None
 
 
-def _over_seeds(cells: Scores, scale: float = 0.0) -> Estimate:
-    by_seed: dict[int, list[float]] = {}
-    for (_, seed), value in cells.items():
-        by_seed.setdefault(seed, []).append(value)
-    return estimate([fmean(values) for values in by_seed.values()], scale)
+def _over_replicates(cells: Scores, scale: float = 0.0) -> Estimate:
+    by_replicate: dict[Replicate, list[float]] = {}
+    for (_, replicate), value in cells.items():
+        by_replicate.setdefault(replicate, []).append(value)
+    return estimate([fmean(values) for values in by_replicate.values()], scale)

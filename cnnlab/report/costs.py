@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from cnnlab.report.comparison import rises
 from cnnlab.report.find import Run
 from cnnlab.report.variants import Variant
+from cnnlab.result import rises
 
 
 class Cost(NamedTuple):

@@ -16,7 +16,7 @@ def facts(sections: Sequence[Section], repeated: int) -> dict[str, str]:
     runs = f"{len(done)} done, {len(results) - len(done)} not"
     told = {
         "runs": runs + (f"; {repeated} left out, since the same was run again" if repeated else ""),
-        "seeds": f"{spans({result.seed for result in results})}; "
+        "seeds": f"{spans({result.seed for result in results})}; {_folds(results)}"
         f"n = {spans({len(variant.done) for variant in variants})} a variant",
         "data": _each(section.name for section in sections),
         "hardware": _each(map(_hardware, done)),
@@ -24,6 +24,11 @@ def facts(sections: Sequence[Section], repeated: int) -> dict[str, str]:
         "finished": _each(sorted((result.finished or "")[:10] for result in done)),
     }
     return {name: fact for name, fact in told.items() if fact}
+
+
+def _folds(results: Sequence[Result]) -> str:
+    folds = {result.replicate[1] for result in results}
+    return f"folds {spans(folds)}; " if len(folds) > 1 else ""
 
 
 def _hardware(result: Result) -> str:

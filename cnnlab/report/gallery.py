@@ -94,8 +94,8 @@ def _dots(title: str, marks: list[Mark], name: str) -> list[Element]:
 def median(variant: Variant, metric: str) -> Run:
     """The run in the middle by its score; of an even number the lower of the two."""
     scores = variant.scores(metric)
-    seeds = sorted(scores, key=lambda seed: scores[seed])
-    return variant.runs[seeds[(len(seeds) - 1) // 2]]
+    replicates = sorted(scores, key=lambda replicate: scores[replicate])
+    return variant.runs[replicates[(len(replicates) - 1) // 2]]
 
 
 def _curve(run: Run, name: str) -> list[Point]:

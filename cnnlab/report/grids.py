@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnlab.report.comparison import Comparison, Row, rises
+from cnnlab.report.comparison import Comparison, Row
 from cnnlab.report.costs import COSTS, front, mean_cost
 from cnnlab.report.findings import Findings, Report
 from cnnlab.report.statistics import MOST_SEEDS, Estimate, estimate
 from cnnlab.report.table import number
 from cnnlab.report.variants import Variant
+from cnnlab.result import rises
 
 ALSO_SHOWN = ("ortho/loss", "conv/violation")
 

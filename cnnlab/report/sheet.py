@@ -50,7 +50,9 @@ def comma_separated(report: Report) -> str:
         for row, variant in zip(rows, findings.ranked, strict=True):
             line: dict[str, object] = {"data": findings.section.name, "variant": ", ".join(row.label)}
             line |= {key: variant.value(key) for key in findings.section.keys}
-            line |= {"seeds": " ".join(map(str, variant.scores(report.metric)))}
+            seeds, folds = map(dict.fromkeys, zip(*variant.scores(report.metric), strict=True))
+            line |= {"seeds": " ".join(map(str, seeds))}
+            line |= {"folds": " ".join(map(str, folds))} if len(folds) > 1 else {}
             line |= _columns(report.metric, row.score) | _columns("difference", row.difference)
             line |= {"verdict": row.verdict}
             names = dict.fromkeys(name for run in variant.done for name in run.result.metrics)

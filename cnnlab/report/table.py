@@ -1,4 +1,4 @@
-"""Tables in the terminal: one run, or a sweep's variants with mean and standard deviation over seeds."""
+"""Tables in the terminal: one run, or a sweep's variants with mean and standard deviation over replicates."""
 
 import os
 import statistics
@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnlab.config import Config, default_words, is_essential, shown
-from cnnlab.result import Result
+from cnnlab.result import REPLICATED, Result
 
-COMPARED = ("val/accuracy", "test/accuracy", "ortho/loss")
+COMPARED = ("val/accuracy", "test/accuracy", "val/rmse", "test/rmse", "ortho/loss")
 
 
 class Terminal(Console):
@@ -76,11 +76,13 @@ def apart(runs: Sequence[Config | Result]) -> list[str]:
 
 def rows(result: Result) -> list[tuple[str, str]]:
     """What is worth reading first, then all other metrics, then the cost."""
-    first = ("test/accuracy", "val/accuracy", "train/accuracy", "ortho/loss", "conv/violation")
+    scores = [f"{part}/{score}" for score in ("accuracy", "rmse") for part in ("test", "val", "train")]
+    first = (*scores, "ortho/loss", "conv/violation")
     names = [name for name in first if name in result.metrics]
     names += sorted(name for name in result.metrics.keys() - {*first} if not name.startswith("time/"))
     lines = [(name, number(result.metrics[name])) for name in names]
-    lines += [("best epoch", f"{result.best_epoch} of {result.epochs_done}")]
+    if result.best_epoch is not None:
+        lines += [("best epoch", f"{result.best_epoch} of {result.epochs_done}")]
     if result.match is not None:
         width, cost, budget = (result.match[key] for key in ("width", "cost", "budget"))
         lines += [("matched width", f"{width:g}: {cost:,.0f} of {budget:,.0f}")]
@@ -91,15 +93,19 @@ def rows(result: Result) -> list[tuple[str, str]]:
 
 
 def compare(results: list[Result], jobs: int) -> None:
-    """A sweep: a row per variant, mean ± standard deviation (n - 1) over its seeds; then what went wrong."""
+    """A sweep: a row per variant, mean ± standard deviation (n - 1) of replicates; then what went wrong."""
     variants: dict[str, list[Result]] = {}
     for result in results:
         if result.status == "done":
             variants.setdefault(result.variant, []).append(result)
     names = [name for name in COMPARED if any(name in m[0].metrics for m in variants.values())]
-    told = [[part for part in differences(m[0]) if not part.startswith("seed=")] for m in variants.values()]
+    replicated = tuple(f"{key}=" for key in REPLICATED)
+    told = [
+        [part for part in differences(m[0]) if not part.startswith(replicated)] for m in variants.values()
+    ]
     shared = [part for part in (told or [[]])[0] if all(part in parts for parts in told)]
-    table = Table(box=None, title="mean ± standard deviation over seeds", title_justify="left")
+    over = "seeds and folds" if any(result.replicate[1] for result in results) else "seeds"
+    table = Table(box=None, title=f"mean ± standard deviation over {over}", title_justify="left")
     table.add_column(", ".join(shared), overflow="fold")
     if any(result.shared for result in results):
         table.caption = "images/s of jobs that shared the machine: only `cnnlab bench` ranks time"

@@ -1,4 +1,4 @@
-"""Runs -> variants, the runs that are equal but for the seed; variants -> sections, one per data set."""
+"""Runs -> variants, the runs that are equal but for seed and fold; variants -> sections, one per data set."""
 
 import functools
 import math
@@ -9,8 +9,9 @@ from typing import Any
 
 from cnnlab.config import default_words, is_essential, shown
 from cnnlab.report.find import Run
-from cnnlab.result import Result
+from cnnlab.result import REPLICATED, Result
 
+Replicate = tuple[int, int]  # seed and fold
 Traits = dict[str, str]  # group -> word and dotted key -> value, as they are typed
 
 DEFAULT = "default"  # a value that no run tells
@@ -19,7 +20,7 @@ DEFAULT = "default"  # a value that no run tells
 @dataclass(eq=False)
 class Variant:
     traits: Traits
-    runs: dict[int, Run] = field(default_factory=dict)  # seed -> the run
+    runs: dict[Replicate, Run] = field(default_factory=dict)
     label: tuple[str, ...] = ()  # what sets it apart from the others of its section
 
     @functools.cached_property
@@ -31,10 +32,10 @@ class Variant:
         """Whether times were taken while other runs used the machine."""
         return any(run.result.shared for run in self.done)
 
-    def scores(self, metric: str) -> dict[int, float]:
-        """The finite ones, by seed."""
-        found = {run.result.seed: run.result.metrics.get(metric, math.nan) for run in self.done}
-        return {seed: score for seed, score in found.items() if math.isfinite(score)}
+    def scores(self, metric: str) -> dict[Replicate, float]:
+        """The finite ones."""
+        found = {run.result.replicate: run.result.metrics.get(metric, math.nan) for run in self.done}
+        return {replicate: score for replicate, score in found.items() if math.isfinite(score)}
 
     def value(self, key: str) -> str:
         """The word of a group or the value of a key; of a default one what its overrides tell."""
@@ -88,7 +89,7 @@ class Section:
 def sections(runs: Iterable[Run]) -> tuple[list[Section], int]:
     """The sections, and how many runs are left out because the same was run again.
 
-    Of runs with equal choices, values and seed the last that is done counts.
+    Of runs with equal choices, values, seed and fold the last that is done counts.
     """
     by_data: dict[Any, dict[Any, Variant]] = {}
     repeated = 0
@@ -97,19 +98,19 @@ def sections(runs: Iterable[Run]) -> tuple[list[Section], int]:
         data = {key: value for key, value in of_run.items() if key.partition(".")[0] == "dataset"}
         variants = by_data.setdefault(_key(data), {})
         variant = variants.setdefault(_key(of_run), Variant(of_run))
-        repeated += run.result.seed in variant.runs
-        variant.runs[run.result.seed] = run
+        repeated += run.result.replicate in variant.runs
+        variant.runs[run.result.replicate] = run
     return [Section(dict(data), _by_start(variants.values())) for data, variants in by_data.items()], repeated
 
 
 def traits(result: Result) -> Traits:
-    """What a run is, but for its seed.
+    """What a run is, but for its seed and fold.
 
     >>> traits(Result("0" * 10, "default", values={"epochs": 2, "conv.rho": 2.0, "threads": 1}))
     {'epochs': '2', 'conv.rho': '2'}
     """
     told = result.choices | result.values
-    return {key: _shown(value) for key, value in told.items() if is_essential(key) and key != "seed"}
+    return {key: _shown(value) for key, value in told.items() if is_essential(key) and key not in REPLICATED}
 
 
 def _shown(value: Any) -> str:
@@ -135,9 +136,9 @@ def _by_start(variants: Iterable[Variant]) -> list[Variant]:
 def unfinished(sections: Sequence[Section]) -> list[tuple[str, Run]]:
     """Runs that are not done, with what they are."""
     return [
-        (", ".join((*variant.label, f"seed={seed}")), run)
+        (", ".join((*variant.label, f"seed={seed}", *([f"dataset.fold={fold}"] if fold else []))), run)
         for section in sections
         for variant in section.variants
-        for seed, run in sorted(variant.runs.items())
+        for (seed, fold), run in sorted(variant.runs.items())
         if run.result.status != "done"
     ]

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from cnnlab.allowed import RequestError, one_of, text, whole
+from cnnlab.result import rises
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Settings:
     stages: Sequence[int] = ()  # epochs of the stages before the full one
     seeds: int = 1  # a trial's value is the mean over so many
     metric: str = "val/accuracy"
-    direction: str | None = None  # maximize or minimize; None: losses are minimized
+    direction: str | None = None  # maximize or minimize; None: losses and errors are minimized
     prune_from: int | None = None  # epoch from which runs below the median are stopped; None: none is
     seed: int = 0  # of the sampler
 
@@ -63,7 +64,7 @@ class Settings:
     @property
     def maximize(self) -> bool:
         if self.direction is None:
-            return not self.metric.endswith("loss")
+            return rises(self.metric)
         return self.direction == "maximize"
 
 
