@@ -108,7 +108,7 @@ class Ema(Averaging):
 class RunningAverage(Averaging):
     """Mean of the weights after every step of the last part of a training.
 
-    It begins after the share `start` of the epochs; until then it is the weights themselves.
+    It begins after the share `start` of the steps; until then it is the weights themselves.
 
     Source: Polyak & Juditsky 1992, Acceleration of stochastic approximation by averaging; Izmailov et al.
     2018, Averaging weights leads to wider optima, arXiv:1803.05407, which takes one each epoch.
@@ -121,6 +121,6 @@ class RunningAverage(Averaging):
         self.start = start
 
     def decay(self, trainer: pl.Trainer, task: pl.LightningModule) -> float:
-        before = int(self.start * (trainer.max_epochs or 0)) * int(task.steps_per_epoch)  # type: ignore[arg-type]
+        before = int(self.start * task.steps)  # type: ignore[operator]
         averaged = max(1, trainer.global_step - before)
         return (averaged - 1) / averaged

@@ -93,10 +93,11 @@ def build_task(
     from cnnlab.memorizing import memorize, memorizes
     from cnnlab.optimizer import check_batch_size
 
-    check_batch_size(config, data.sizes["train"])
     task = assemble(
         config, data.input_shape, data.classes, width, targets=data.targets, structure=data.structure
     )
+    if not memorizes(task):
+        check_batch_size(config, data.sizes["train"])
     if fit:
         images = data.train_images  # a copy
         with refusals(config, "preprocessing"):
@@ -150,6 +151,9 @@ def assemble(
     with refusals(config, "momentum"):
         momentum.check(rehearsal)
     shape = tuple(input_shape)
+    augmentation = choice("augmentation")()
+    if targets == "chain" and getattr(augmentation, "p", None):  # the chance of a flip
+        raise RequestError(f"{config.says('augmentation')}: would mirror the order of a chain's labels")
     loss = build_loss(config, classes, targets, structure or {})
     scores = outputs(loss, classes)
     match = None
@@ -175,5 +179,5 @@ def assemble(
         schedule=choice("schedule"),
         momentum=momentum,
         preprocessing=choice("preprocessing")(),
-        augmentation=choice("augmentation")(),
+        augmentation=augmentation,
     )

@@ -21,7 +21,7 @@ log = logging.getLogger("cnnlab")
 BATCH = 1_000
 OF_STEPS = (
     *("optimizer", "schedule", "momentum", "initializer", "regularizer", "averaging", "augmentation"),
-    *("pretraining", "monitor", "epochs", "ortho_weight"),
+    *("monitor", "epochs", "ortho_weight"),
 )
 
 
@@ -36,6 +36,11 @@ def memorize(config: Config, task: "Classify", data: "ImageData") -> None:
         raise RequestError(
             f"{config.says('loss')}: has scores of its own, {config.says('model')} one a class"
         )
+    if data.targets != "class":
+        kind = f"{config.says('dataset', 'targets')} has {data.targets}"
+        raise RequestError(f"{config.says('model')}: takes classes, {kind}")
+    if config.choices.get("pretraining", "none") != "none":
+        raise RequestError(f"{config.says('pretraining')}: {config.says('model')} takes no steps")
     images, labels = data.train
     pixels = torch.cat([task.preprocessing(batch) for batch in images.split(BATCH)])
     with refusals(config, "model"):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from cnnlab.allowed import RequestError
+from cnnlab.allowed import RequestError, one_of, whole
 from cnnlab.config import Config
-from cnnlab.refusals import build
+from cnnlab.refusals import build, refusals
 
 if TYPE_CHECKING:
     from cnnlab.task.classify import Classify
@@ -26,9 +26,16 @@ def check_batch_size(config: Config, images: int) -> None:
     """
     batch_size = config.tree["batch_size"]
     optimizer = build(config, ("optimizer",), [nn.Parameter(torch.zeros(1))])
+    if is_full_batch(optimizer):
+        with refusals(config, "optimizer"):  # torch says nothing, or fails in the first step
+            knobs = optimizer.param_groups[0]
+            whole("max_iter", knobs["max_iter"], at_least=1)
+            whole("history_size", knobs["history_size"], at_least=1)
+            one_of("line_search_fn", knobs["line_search_fn"], ["strong_wolfe", None])
     if is_full_batch(optimizer) and batch_size < images:
         says = f"{config.says('optimizer')} batch_size={batch_size}"
-        raise RequestError(f"{says}: must be {images}, all training images, for {type(optimizer).__name__}")
+        kind = type(optimizer).__name__
+        raise RequestError(f"{says}: must be at least {images}, all training images, for {kind}")
 
 
 def one_function(closure: Callable[[], Tensor], task: "Classify") -> Callable[[], Tensor]:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -40,6 +42,7 @@ class Line(pl.LightningModule):
         self.validated.append(self.weight.item())
 
     def configure_optimizers(self):
+        self.steps = self.trainer.max_epochs * self.steps_per_epoch
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
 
@@ -125,6 +128,19 @@ def test_a_run_without_validation_keeps_the_average_too(tmp_path):
     last = torch.load(config.folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert all(torch.equal(best[name], last["state_dict"][name]) for name in best)
     assert {"val/accuracy", "test/accuracy"} <= set(result.metrics)
+
+
+def test_the_running_average_begins_at_its_share_of_the_steps_that_there_are(tmp_path):
+    task = cnnlab.module(
+        "model.filters=[4]", "averaging=running_average", "momentum=annealed", "optimizer=momentum"
+    )
+    task.trainer = SimpleNamespace(max_epochs=4, max_steps=6)
+    task.steps_per_epoch = 5
+    task.configure_optimizers()
+    assert task.steps == 6
+    average = cnnlab.create("averaging", "running_average", start=0.5)
+    decays = [average.decay(SimpleNamespace(global_step=step), task) for step in range(1, 7)]
+    assert decays == [0, 0, 0, 0, 1 / 2, 2 / 3]
 
 
 def test_a_loss_that_is_not_finite_is_found_by_the_weights_not_their_average(tmp_path):

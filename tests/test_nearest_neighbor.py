@@ -139,6 +139,26 @@ def test_a_mistake_is_one_line(knob, message, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_other_precisions_vote_too(precision, tmp_path):
+    lines = [f"trainer.precision={precision}", "model=nearest_neighbor", "logger=none", "threads=1"]
+    result = train(Composer().one([*lines, f"output_dir={tmp_path}"]))
+    assert result.status == "done" and result.metrics["test/accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["dataset.targets=values", "loss=l2"], "takes classes, dataset=digits dataset.targets=values"),
+        (["pretraining=greedy"], "pretraining=greedy: model=nearest_neighbor takes no steps"),
+    ],
+)
+def test_what_can_not_be_learnt_by_heart_is_one_line(lines, message):
+    config = Composer().one(["model=nearest_neighbor", *lines])
+    with pytest.raises(RequestError, match=message):
+        build_task(config, build_data(config))
+
+
 def test_labels_that_are_not_one_class_an_image_are_refused():
     net = NearestNeighbor((1, 1, 1), 2)
     for labels in (torch.zeros(3, 2), torch.zeros(3), torch.tensor([0, 1, 2])):

@@ -174,7 +174,7 @@ def test_every_optimizer_trains_digits_on_every_schedule(optimizer, schedule, tm
 def test_lbfgs_refuses_mini_batches_and_says_which_batch_it_takes(tmp_path):
     config = Composer().one(lines(tmp_path, "optimizer=lbfgs"))
     with pytest.raises(
-        RequestError, match=r"^optimizer=lbfgs batch_size=64: must be 1294, all training images"
+        RequestError, match=r"^optimizer=lbfgs batch_size=64: must be at least 1294, all training images"
     ):
         train(config)
     assert not config.folder.exists()

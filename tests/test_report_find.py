@@ -45,6 +45,8 @@ def test_a_circle_of_links_ends(tmp_path):
         b'{"id": "a", "name": "b", "seed": "one"}',
         b'{"id": "a", "name": "b", "params": null}',
         b'{"id": "a", "name": "b", "started": 2026}',
+        b'{"id": "a", "name": "b", "seed": true}',
+        b'{"id": "a", "name": "b", "versions": {"torch": 5}}',
     ],
 )
 def test_a_broken_result_is_named_and_skipped(tmp_path, content):
@@ -54,6 +56,13 @@ def test_a_broken_result_is_named_and_skipped(tmp_path, content):
     found = find([tmp_path])
     assert len(found.runs) == 1
     assert found.broken == [f"{tmp_path}/bad/result.json: not a result"]
+
+
+def test_a_stray_result_does_not_hide_the_runs_below_it(tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    run(tmp_path / "runs", 0.5)
+    found = find([tmp_path])
+    assert len(found.runs) == 1 and found.broken == [f"{tmp_path}/result.json: not a result"]
 
 
 def test_fields_of_another_version_are_ignored_and_missing_ones_are_no_error(tmp_path):

@@ -59,6 +59,8 @@ MISTAKES = {
     "conv.rho=1,2": ("conv=standard conv.rho=1: ", "decoupled_tanh"),
     "conv=standard,fft conv.rho=1,2": ("conv=fft conv.rho=1: ", "decoupled_tanh"),
     "epochs=3 epochs=1,2": ("epochs=1,2: ", "given twice"),
+    "seed=0,1": ("seed: ", "is not searched"),
+    "dataset.folds=3 dataset.fold=0,1": ("dataset.fold: ", "is not searched"),
     "epochs=0 activation=relu,elu": ("epochs=0: ", ">= 1"),
 }
 

@@ -105,7 +105,10 @@ def _module(config: Config, sizes: Sequence[int], classes: int | None) -> nn.Mod
     """The layer or network, from seed 0; lazy layers get their size as in a model, by a pass over zeros."""
     torch.manual_seed(0)
     if classes is not None:
-        return build_net(config, tuple(sizes), classes)
+        net = build_net(config, tuple(sizes), classes)
+        if hasattr(net, "memorize"):
+            raise RequestError(f"{config.says('model')}: takes no steps, so there are none to time")
+        return net
     in_channels, out_channels, kernel_size, size = sizes
     same = {} if "padding" in config.tree["conv"] else {"padding": "same"}
     conv: nn.Module = build(config, ("conv",), in_channels, out_channels, kernel_size, **same)

@@ -22,6 +22,8 @@ def check(subject: Subject) -> Finding:
     words = f"of its weights change in a step after {subject.short}"
     if ratios[high] > HIGH:
         return Finding("warn", figure, f"{words}: {high} the most; optimizer.lr may be too high")
+    if ratios[low] == 0:
+        return Finding("warn", figure, f"{words}: {low} not at all; it has converged, or gets no gradient")
     if ratios[low] < LOW:
         return Finding("warn", figure, f"{words}: {low} the least; optimizer.lr may be too low")
     return Finding("pass", figure, words)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cnnlab.allowed import number, one_of, whole
+from cnnlab.allowed import finite, one_of, whole
 from cnnlab.conv.precision import full_precision, wide
 from cnnlab.data.preprocessing import allocate, check_shape, width
 
@@ -131,7 +131,7 @@ class Whiten(nn.Module):
     def __init__(self, *, kind: Literal["zca", "pca"] = "zca", eps: float = 0.01) -> None:
         super().__init__()
         self.kind = one_of("kind", kind, ("zca", "pca"))
-        self.eps = number("eps", eps, above=0)
+        self.eps = finite("eps", eps, above=0)
         self.register_buffer("mean", torch.full((1, 1, 1), torch.nan))
         self.register_buffer("matrix", torch.full((1, 1), torch.nan))  # (C*H*W, C*H*W)
         self.register_load_state_dict_pre_hook(allocate)

@@ -92,8 +92,8 @@ class NearestNeighbor(nn.Module):
     def votes(self, labels: Tensor) -> Tensor:
         """Labels of neighbours, the nearest first (N, k) -> scores (N, classes)."""
         k = labels.shape[1]
-        ties = (1 - torch.arange(k, device=labels.device) / max(1, k)) / 2
-        votes = torch.zeros(len(labels), self.classes, device=labels.device)
+        ties = (1 - torch.arange(k, dtype=torch.float32, device=labels.device) / max(1, k)) / 2
+        votes = torch.zeros(len(labels), self.classes, dtype=torch.float32, device=labels.device)
         votes.scatter_add_(1, labels, torch.ones_like(labels, dtype=torch.float32))
         votes.scatter_reduce_(1, labels, votes.gather(1, labels) + ties, "amax")
         return (votes + 1 / self.classes).log()

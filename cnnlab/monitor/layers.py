@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from cnnlab.allowed import finite, whole
+from cnnlab.allowed import number, whole
 from cnnlab.logger import WandbLogger
 from cnnlab.monitor import figures, picture
 from cnnlab.monitor.advice import advice
@@ -51,7 +51,9 @@ class LayerMonitor(pl.Callback):
         activations: tuple[type, ...],
     ) -> None:
         self.every_n_steps = whole("every_n_steps", every_n_steps, at_least=1)
-        self.near_zero = finite("near_zero", near_zero, at_least=0)
+        self.near_zero = number("near_zero", near_zero, at_least=0)
+        if near_zero >= 1:
+            raise ValueError(f"near_zero must be a number >= 0 and < 1, got {near_zero}")
         self.bins = whole("bins", bins, at_least=1)
         self.recorder, self.activations = recorder, activations
         self.folder = recorder.history.path.parent

@@ -11,7 +11,7 @@ from cnnlab.allowed import RequestError
 from cnnlab.parser import Parser
 from cnnlab.report import sheet, text
 from cnnlab.report.find import find
-from cnnlab.report.findings import check_metric, report
+from cnnlab.report.findings import check_metric, metric_of, report
 from cnnlab.report.page import page
 from cnnlab.report.printable import printable
 from cnnlab.report.table import console
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     if asked.help:
         parser.print_help()
         return 0
-    check_metric(asked.metric)
+    if asked.metric is not None:
+        check_metric(asked.metric)
     folders = [Path(folder) for folder in asked.folders]
     for folder in folders:
         if not folder.is_dir():
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         broken = f"; {found.broken[0]}" if found.broken else ""
         raise RequestError(f"report {' '.join(asked.folders)}: no result.json in it{broken}")
     title = f"cnnlab report {' '.join(asked.folders)}"
-    made = report(found, asked.metric, dict(asked.baseline), title)
+    made = report(found, asked.metric or metric_of(found), dict(asked.baseline), title)
     if asked.format is None:
         text.show(made, console)
         path = Path(asked.output) if asked.output else folders[0] / "report.html"
@@ -68,7 +69,7 @@ def _argument_parser() -> Parser:
     parser = Parser("report", HELP)
     add = parser.add_argument
     add("folders", nargs="*", metavar="DIR", help="folders with runs, at any depth")
-    add("--metric", default="val/accuracy", metavar="NAME", help="to select by (val/accuracy); not test/*")
+    add("--metric", metavar="NAME", help="to select by (val/accuracy, else val/loss); not test/*")
     add(
         "--baseline",
         action="append",

@@ -1,6 +1,6 @@
 """Who is better than the baseline, by how much, and whether the seeds suffice to say so."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -132,7 +132,19 @@ def _difference(cells: Scores, baseline: Scores) -> Estimate | None:
 
 
 def _over_replicates(cells: Scores, scale: float = 0.0) -> Estimate:
-    by_replicate: dict[Replicate, list[float]] = {}
-    for (_, replicate), value in cells.items():
-        by_replicate.setdefault(replicate, []).append(value)
-    return estimate([fmean(values) for values in by_replicate.values()], scale)
+    """Of several seeds each counts once, with the mean of its folds; of one seed its folds, which overlap.
+
+    >>> folds = {(("a",), (0, fold)): float(fold) for fold in range(3)}
+    >>> told = _over_replicates(folds)
+    >>> told.n, told.overlap
+    (3, 0.5)
+    >>> _over_replicates(folds | {(("a",), (1, fold)): 4.0 for fold in range(3)}).n
+    2
+    """
+    by_seed, by_fold = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
+    for (_, (seed, fold)), value in cells.items():
+        by_seed[seed].append(value)
+        by_fold[fold].append(value)
+    groups = by_seed if len(by_seed) > 1 else by_fold
+    overlap = 1 / (len(groups) - 1) if groups is by_fold and len(groups) > 1 else 0.0
+    return estimate([fmean(values) for values in groups.values()], scale, overlap)

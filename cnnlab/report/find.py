@@ -1,7 +1,7 @@
 """Finds results at any depth: `result.json` alone tells what a run is, whoever made it and when."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
@@ -21,20 +21,15 @@ class Found(NamedTuple):
 
 def find(folders: Iterable[Path]) -> Found:
     """All results in the folders, at any depth, each once, in the order of their paths."""
-    runs: list[Run] = []
+    runs: dict[str, Result] = {}
     broken: list[str] = []
-    where = {path for folder in folders for path in _run_folders(os.path.realpath(folder), broken)}
-    for path in map(Path, sorted(where)):
-        result = Result.read(path)
-        if result is not None and _is_sound(result):
-            runs.append(Run(result, path))
-        else:
-            broken.append(f"{path}/result.json: not a result")
-    return Found(runs, broken)
+    for folder in {os.path.realpath(folder) for folder in folders}:
+        _look(folder, runs, broken)
+    return Found([Run(runs[path], Path(path)) for path in sorted(runs)], sorted(set(broken)))
 
 
-def _run_folders(folder: str, broken: list[str]) -> Iterator[str]:
-    """Folders with a result.json; what lies below one (checkpoints, W&B's files) is not looked at."""
+def _look(folder: str, runs: dict[str, Result], broken: list[str]) -> None:
+    """Collect the results in a folder; what lies below a run (checkpoints, W&B's files) is not looked at."""
     try:
         with os.scandir(folder) as opened:
             entries = list(opened)
@@ -42,16 +37,23 @@ def _run_folders(folder: str, broken: list[str]) -> Iterator[str]:
         broken.append(f"{folder}: {error.strerror}")
         return
     if any(entry.name == "result.json" for entry in entries):
-        yield folder
-        return
+        result = Result.read(Path(folder))
+        if result is not None and _is_sound(result):
+            runs[folder] = result
+            return
+        broken.append(f"{folder}/result.json: not a result")
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _run_folders(entry.path, broken)
+            _look(entry.path, runs, broken)
 
 
 def _is_sound(result: Result) -> bool:
     """Whether each field is of its type: what others wrote may be anything that JSON can be."""
-    return all(isinstance(getattr(result, name), kinds) for name, kinds in KINDS.items())
+    values = {name: getattr(result, name) for name in KINDS}
+    right = all(isinstance(values[name], kinds) for name, kinds in KINDS.items())
+    flags = {name for name, value in values.items() if isinstance(value, bool) and bool not in KINDS[name]}
+    texts = (value for name in ("choices", "versions", "sources") for value in values[name].values())
+    return right and not flags and all(isinstance(value, str) for value in texts)
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

@@ -9,6 +9,8 @@ from cnnlab.report.facts import facts
 from cnnlab.report.find import Found, Run
 from cnnlab.report.variants import Section, Variant, sections, unfinished
 
+SELECTING = ("val/accuracy", "val/loss")  # of the validation, the more telling first
+
 
 @dataclass
 class Findings:
@@ -61,6 +63,12 @@ def report(found: Found, metric: str, wishes: Mapping[str, str], title: str) -> 
         for section in groups
     ]
     return Report(title, metric, findings, facts(groups, repeated), unfinished(groups), found.broken)
+
+
+def metric_of(found: Found) -> str:
+    """What to select by where nobody says: the first of SELECTING that the runs have."""
+    known = {metric for result, _ in found.runs for metric in result.metrics}
+    return next((metric for metric in SELECTING if metric in known), SELECTING[0])
 
 
 def check_metric(metric: str) -> None:

@@ -65,9 +65,9 @@ def compared(comparison: Comparison, metric: str) -> Grid:
     note = (
         "As above; a seed counts once, with its mean over all else that varies, in which pairs agree."
         if comparison.key
-        else "Mean ± standard deviation over n seeds, below it the 95 % t interval of the mean."
+        else "Mean ± standard deviation over n seeds (of one seed, folds), below it the 95 % t interval."
     )
-    if len(rows) > 1:
+    if comparison.tests:
         note += (
             f" Differences to {', '.join(comparison.baseline.label)} are paired by seed; their t intervals "
             f"are Holm-corrected over {comparison.tests} comparison{'s' * (comparison.tests != 1)}, "

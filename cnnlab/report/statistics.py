@@ -21,13 +21,23 @@ class Estimate:
     deviation: float | None  # standard deviation (n - 1); None for a single value
     n: int
     alpha: float = ALPHA
+    overlap: float = 0.0  # the size of a fold over that of its training part; values that share none: 0
+
+    def error(self, n: int) -> float:
+        """Standard error of the mean of n values.
+
+        That of n folds is corrected for the training images that they share.
+
+        Source: Nadeau & Bengio 2003, Inference for the Generalization Error, Machine Learning 52.
+        """
+        return (self.deviation or 0.0) * math.sqrt(1 / n + self.overlap)
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Student's t interval of level 1 - alpha; None where there is no spread to judge by."""
         if not self.deviation:
             return None
-        half = float(special.stdtrit(self.n - 1, 1 - self.alpha / 2)) * self.deviation / math.sqrt(self.n)
+        half = float(special.stdtrit(self.n - 1, 1 - self.alpha / 2)) * self.error(self.n)
         return self.mean - half, self.mean + half
 
     @property
@@ -35,8 +45,7 @@ class Estimate:
         """Of the two-sided t test that the mean is 0; None where there is no spread to judge by."""
         if not self.deviation:
             return None
-        t = self.mean / (self.deviation / math.sqrt(self.n))
-        return float(2 * special.stdtr(self.n - 1, -abs(t)))
+        return float(2 * special.stdtr(self.n - 1, -abs(self.mean / self.error(self.n))))
 
     @property
     def seeds_needed(self) -> int | None:
@@ -63,12 +72,11 @@ class Estimate:
 
     def _power(self, n: int) -> float:
         """How often n values would give an interval on the observed side of 0."""
-        assert self.deviation
-        shift = math.sqrt(n) * abs(self.mean) / self.deviation
+        shift = abs(self.mean) / self.error(n)
         return 1 - float(special.nctdtr(n - 1, shift, special.stdtrit(n - 1, 1 - self.alpha / 2)))
 
 
-def estimate(values: Sequence[float], scale: float = 0.0) -> Estimate:
+def estimate(values: Sequence[float], scale: float = 0.0, overlap: float = 0.0) -> Estimate:
     """Mean and standard deviation of one or more values; `scale` is the size of what they were computed from.
 
     >>> of_three = estimate([1.0, 2.0, 3.0])  # half the interval: t(0.975, 2) = 4.303 over the root of 3
@@ -80,7 +88,7 @@ def estimate(values: Sequence[float], scale: float = 0.0) -> Estimate:
     deviation = statistics.stdev(values) if len(values) > 1 else None
     if deviation is not None and deviation <= FLOAT32 * max(scale, *map(abs, values)):
         deviation = 0.0
-    return Estimate(statistics.fmean(values), deviation, len(values))
+    return Estimate(statistics.fmean(values), deviation, len(values), overlap=overlap)
 
 
 def holm(estimates: Sequence[Estimate]) -> list[Estimate]:

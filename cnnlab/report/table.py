@@ -94,10 +94,11 @@ def rows(result: Result) -> list[tuple[str, str]]:
 
 def compare(results: list[Result], jobs: int) -> None:
     """A sweep: a row per variant, mean ± standard deviation (n - 1) of replicates; then what went wrong."""
-    variants: dict[str, list[Result]] = {}
+    by_variant: dict[str, dict[tuple[int, int], Result]] = {}
     for result in results:
         if result.status == "done":
-            variants.setdefault(result.variant, []).append(result)
+            by_variant.setdefault(result.variant, {})[result.replicate] = result  # the same run counts once
+    variants = {variant: [*members.values()] for variant, members in by_variant.items()}
     names = [name for name in COMPARED if any(name in m[0].metrics for m in variants.values())]
     replicated = tuple(f"{key}=" for key in REPLICATED)
     told = [
@@ -106,7 +107,7 @@ def compare(results: list[Result], jobs: int) -> None:
     shared = [part for part in (told or [[]])[0] if all(part in parts for parts in told)]
     over = "seeds and folds" if any(result.replicate[1] for result in results) else "seeds"
     table = Table(box=None, title=f"mean ± standard deviation over {over}", title_justify="left")
-    table.add_column(", ".join(shared), overflow="fold")
+    table.add_column("variant", overflow="fold", min_width=24)
     if any(result.shared for result in results):
         table.caption = "images/s of jobs that shared the machine: only `cnnlab bench` ranks time"
         table.caption_justify = "left"
@@ -117,17 +118,25 @@ def compare(results: list[Result], jobs: int) -> None:
             ", ".join(part for part in parts if part not in shared) or "defaults",
             str(len(members)),
             *(spread([m.metrics[name] for m in members if name in m.metrics]) for name in names),
-            f"{statistics.mean(m.images_per_s or 0 for m in members):,.0f}",
+            speed(members),
         )
     if variants:
+        if shared:
+            console.print(", ".join(shared), soft_wrap=True, markup=False)
         console.print(table)
-    missing = jobs - sum(len(members) for members in variants.values())
+    missing = jobs - sum(result.status == "done" for result in results)
     if missing:
         console.print(f"{missing} of {jobs} runs are not done", style="red")
     for result, label in zip(results, apart(results), strict=True):
         if result.status != "done":
             error = str(result.error).partition("\n")[0]
             console.print(f"{label}: {result.status}, {error}", style="red", soft_wrap=True, markup=False)
+
+
+def speed(members: Sequence[Result]) -> str:
+    """Mean of those that took steps."""
+    speeds = [member.images_per_s for member in members if member.images_per_s]
+    return f"{statistics.mean(speeds):,.0f}" if speeds else "-"
 
 
 def spread(values: list[float]) -> str:

@@ -115,7 +115,8 @@ def traits(result: Result) -> Traits:
 
 def _shown(value: Any) -> str:
     """1 and 1.0 are one value."""
-    return shown(int(value) if isinstance(value, float) and value.is_integer() else value)
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return shown(int(value) if whole else value)
 
 
 def _equal(one: str, other: str) -> bool:

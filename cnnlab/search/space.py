@@ -12,6 +12,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from cnnlab.allowed import RequestError
 from cnnlab.compose import Composer
 from cnnlab.config import is_essential
+from cnnlab.result import REPLICATED
 from cnnlab.search.values import Values, extremes, narrowed, rounded, size, text, values_of
 
 
@@ -122,8 +123,8 @@ def space_of(composer: Composer, lines: Sequence[str]) -> Space:
     if not searched:
         raise RequestError("hydra/sweeper=search: no key has several values; optimizer.lr=1e-3,1e-2 would")
     for key in searched:
-        if key == "seed":
-            raise RequestError("seed: is not searched; hydra.sweeper.seeds=N averages over N of them")
+        if key in REPLICATED:
+            raise RequestError(f"{key}: is not searched; hydra.sweeper.seeds=N averages over N seeds")
         if not is_essential(key) and key != "experiment":
             raise RequestError(f"{overrides[key].input_line}: says nothing of what a run is")
     searched = dict(sorted(searched.items(), key=lambda item: item[0] not in composer.words))

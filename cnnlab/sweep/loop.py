@@ -72,7 +72,7 @@ def see_through(jobs: Sequence[Job], place: Place[Handle], changed: Callable[[],
                 for job in [job for job in elsewhere if not is_taken(job.folder)]:
                     elsewhere.remove(job)
                     result = Result.read(job.folder)
-                    if result is not None and result.status == "done":
+                    if result is not None and result.status in ("done", "failed"):
                         job.end(result)
                     else:  # whoever trained it was stopped
                         waiting.append(job)

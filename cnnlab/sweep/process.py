@@ -53,7 +53,9 @@ class Process:
         if self.exit_code >= 0:
             return f"the process ended with exit code {self.exit_code} and no result"
         signum = -self.exit_code
-        return f"killed by {signal.Signals(signum).name}" + " (out of memory?)" * (signum == signal.SIGKILL)
+        known = {member.value: member.name for member in signal.Signals}
+        name = known.get(signum, f"signal {signum}")
+        return f"killed by {name}" + " (out of memory?)" * (signum == signal.SIGKILL)
 
     def send(self, signum: int) -> None:
         if self.process.pid is not None and self.process.is_alive():

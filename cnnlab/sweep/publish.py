@@ -17,7 +17,6 @@ from cnnlab.sweep.process import Process
 
 MIRRORED = "cnnlab.logger.WandbLogger"
 PAGE, RECORD = "report.html", "report"  # in a sweep's folder; to W&B the record is a run's folder
-METRICS = ("val/accuracy", "val/loss")  # to select by: the first that the runs have
 START_S = 10.0  # for a process to start and to say what it has to
 
 
@@ -54,11 +53,10 @@ def _is_published(folder: Path, found: Found) -> bool:
 
 def _write(path: Path, found: Found) -> dict[str, Any]:
     """Write the page; what a line about it tells."""
-    from cnnlab.report.findings import report
+    from cnnlab.report.findings import metric_of, report
     from cnnlab.report.page import page
 
-    known = {metric for run in found.runs for metric in run.result.metrics}
-    metric = next((metric for metric in METRICS if metric in known), METRICS[0])
+    metric = metric_of(found)
     made = report(found, metric, {}, f"cnnlab report {path.parent}")
     path.write_text(page(made), encoding="utf-8")
     best = [findings.ranked[0].label for findings in made.findings if findings.ranked]

@@ -166,6 +166,8 @@ class Classify(pl.LightningModule):
             total = self.trainer.estimated_stepping_batches  # inf where nothing but time ends the training
             steps = max(1, int(total) // epochs) if math.isfinite(total) else 1
         self.steps = epochs * steps  # of the whole training
+        if self.trainer.max_steps > 0:
+            self.steps = min(self.steps, self.trainer.max_steps)
         schedule = self.schedule(optimizer, epochs=epochs, steps_per_epoch=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
