@@ -18,7 +18,7 @@ CIRCUMSTANCES = (
     *("name", "output_dir", "resume", "trusted", "threads"),
     *("logger", "monitor", "sweep", "experiment"),
 )
-CIRCUMSTANTIAL_KNOBS = ("trainer.devices", "trainer.enable_progress_bar")
+CIRCUMSTANTIAL_KNOBS = ("trainer.devices", "trainer.enable_progress_bar", "dataset.in_memory")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Files on disk: read exactly, and refused in one line where they are not whole."""
 
 import gzip
+import hashlib
 import io
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlab.data.idx import FashionMNIST, read_idx
+from cnnlab.data.idx import CONTENTS, MNIST, FashionMNIST, read_idx
+from tests.web import Web
 
 CIFAR10 = Path(__file__).parents[2] / "shared/data/cifar10"
 
@@ -71,17 +73,33 @@ def test_labels_that_do_not_fit_are_refused(folder, labels, what):
 def test_a_missing_file_or_folder_or_system_copy_is_named(folder, monkeypatch):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match=f"root={folder}: no file t10k-labels-idx1-ubyte"):
-        FashionMNIST(root=str(folder)).load()
+        FashionMNIST(root=str(folder), download=False).load()
     with pytest.raises(FileNotFoundError, match="no such folder"):
         FashionMNIST(root=f"{folder}/none").load()
     monkeypatch.setenv("XDG_DATA_DIRS", str(folder))
     monkeypatch.setenv("XDG_DATA_HOME", str(folder))
-    with pytest.raises(FileNotFoundError, match=r"root=null: .*apt install dataset-fashion-mnist"):
-        FashionMNIST().load()
+    with pytest.raises(FileNotFoundError, match=r"fashion-mnist: no file train-images.*download=true"):
+        FashionMNIST(download=False).load()
     (folder / "datasets").mkdir()
     (folder / "datasets/fashion-mnist").symlink_to(folder)
     with pytest.raises(FileNotFoundError, match=r"t10k-labels"):
-        FashionMNIST().load()
+        FashionMNIST(download=False).load()
+
+
+def test_what_is_missing_is_downloaded_and_what_is_there_is_kept(folder, tmp_path_factory, monkeypatch):
+    mine = tmp_path_factory.mktemp("mine")
+    names = [f"{part}-{content}.gz" for part in ("train", "t10k") for content in CONTENTS]
+    for name in names:
+        if not (folder / name).exists():
+            (folder / name).write_bytes(gzip.compress((folder / name).with_suffix("").read_bytes()))
+    md5s = tuple(hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names)
+    monkeypatch.setattr(MNIST, "md5s", md5s)
+    (mine / names[0].removesuffix(".gz")).write_bytes(gzip.decompress((folder / names[0]).read_bytes()))
+    with Web(folder) as web:
+        monkeypatch.setattr(MNIST, "mirrors", (web.url,))
+        (images, labels), _ = MNIST(root=str(mine)).load()
+        assert web.asked == dict.fromkeys(names[1:], 1)
+    assert images.flatten().tolist() == list(range(120)) and labels.tolist() == [*range(10), *range(10)]
 
 
 def test_read_idx_gives_memory_of_its_own(folder):

@@ -6,7 +6,8 @@
           contents.json train_images.npy train_labels.npy test_images.npy test_labels.npy
 
 Mapped pages are read once and shared by all the jobs of a machine; who writes to them gets a copy of his own.
-All of it may be deleted at any time. Where it can't be written, the data are decoded in memory.
+All of it may be deleted at any time. Where it can't be written, the data are decoded in memory; images that
+don't fit there are decoded straight into their file.
 """
 
 import contextlib
@@ -15,8 +16,11 @@ import hashlib
 import inspect
 import json
 import logging
+import mmap
 import os
 import shutil
+import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +29,11 @@ import numpy as np
 import PIL
 import torch
 
-from cnnlab.atomic import replacing
+from cnnlab.data.room import Room, cache_folder
 
 log = logging.getLogger("cnnlab")
+
+MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0  # which Python's mmap has no name for
 
 Examples = tuple[Any, Any]  # images, labels
 
@@ -48,30 +54,38 @@ TOLD = Data._fields[2:]
 def load(source: Any) -> Data:
     """The source's data: mapped from the cache, into which they are put where they are not there yet.
 
-    A source takes part by a method `files()`, which tells what it reads; the others are loaded in memory. Of
-    several processes that ask at once, one decodes and the others wait.
+    A source takes part by a method `files()`, which tells what it reads; the others are loaded in memory. One
+    with a knob `in_memory` gets the room for its images as an argument of `load`. Of several processes that
+    ask at once, one decodes and the others wait.
     """
     knobs = dict(vars(source))  # as long as they are nothing else: loading may add what it finds
+    in_memory = knobs.pop("in_memory", True)  # how it is loaded, not what it is
     entry = _entry(source, knobs)
     if entry is None:
-        return _decoded(source)
+        return _decoded(source, Room(None, in_memory))
     if (kept := _read(entry)) is not None:
         return kept
     with _alone(entry.parent):
         if (kept := _read(entry)) is not None:
             return kept
-        data = _decoded(source)
-        if _entry(source, knobs) != entry:  # the files changed meanwhile
-            return data
+        part = entry.with_name(f"{entry.name}.tmp")
+        _clear(entry.parent)
         try:
-            _write(entry, data)
-        except (OSError, TypeError, ValueError) as error:
-            log.debug("%s: the decoded data are not kept: %s", entry, error)
-        return _read(entry) or data
+            data = _decoded(source, Room(part, in_memory))
+            if _entry(source, knobs) != entry:  # the files changed meanwhile
+                return data
+            try:
+                _write(part, data)
+                part.rename(entry)
+            except (OSError, TypeError, ValueError) as error:
+                log.debug("%s: the decoded data are not kept: %s", entry, error)
+            return _read(entry) or data
+        finally:
+            shutil.rmtree(part, ignore_errors=True)  # what is mapped of it lives on
 
 
-def _decoded(source: Any) -> Data:
-    train, test = source.load()
+def _decoded(source: Any, room: Room) -> Data:
+    train, test = source.load(room) if hasattr(source, "in_memory") else source.load()
     superclasses = getattr(source, "superclasses", None)
     return Data(
         train,
@@ -86,26 +100,28 @@ def _entry(source: Any, knobs: Mapping[str, Any]) -> Path | None:
     """The folder of a source's data; None where there can't be one."""
     if not callable(getattr(source, "files", None)):
         return None
-    files = [Path(file).absolute() for file in source.files()]
+    files = [os.path.abspath(file) for file in source.files()]
     try:
         kind = type(source)
-        folder = os.path.commonpath([file.parent for file in files])
-        asked = [kind.__module__, kind.__qualname__, knobs, folder]
-        stats = [(os.path.realpath(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        folders = {folder: os.path.realpath(folder) for folder in dict.fromkeys(map(os.path.dirname, files))}
+        asked = [kind.__module__, kind.__qualname__, knobs, os.path.commonpath(folders)]
+        stats = [[*folders.values()], [_stat(file) for file in files]]
         code = sorted({inspect.getfile(parent) for parent in kind.__mro__[:-1]})
         code += [__file__, str(Path(__file__).with_name("decode.py"))]
         state = [stats, [_digest(Path(file).read_bytes()) for file in code], PIL.__version__]
         identity, version = (_digest(json.dumps(x, default=os.fspath).encode()) for x in (asked, state))
-        return _place() / f"{kind.__name__}-{identity}" / version
+        return cache_folder() / f"{kind.__name__}-{identity}" / version
     except (OSError, TypeError, ValueError, RuntimeError) as error:  # knobs of no plain kind, no home, ...
         log.debug("%s: its decoded data can't be kept: %s", type(source).__name__, error)
         return None
 
 
-def _place() -> Path:
-    if place := os.environ.get("CNNLAB_CACHE"):
-        return Path(place).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "cnnlab")
+def _stat(file: str) -> tuple[str, int, int]:
+    """What a file is: a question to the system is all, for there may be a million."""
+    found = os.lstat(file)
+    if stat.S_ISLNK(found.st_mode):
+        file, found = os.path.realpath(file), os.stat(file)
+    return file, found.st_size, found.st_mtime_ns
 
 
 def _digest(content: bytes) -> str:
@@ -128,10 +144,13 @@ def _read(entry: Path) -> Data | None:
         contents = json.loads((entry / "contents.json").read_text())
         arrays = {}
         for name, form in contents["arrays"].items():
-            array = np.load(entry / f"{name}.npy", mmap_mode="c")  # whoever writes to it gets a copy
+            path = entry / f"{name}.npy"
+            array = np.load(path, mmap_mode="r")
             if _form(array) != form:
                 return None
-            arrays[name] = torch.from_numpy(array)
+            arrays[name] = torch.from_numpy(
+                _for_oneself(path, array.offset, array.dtype).reshape(array.shape)
+            )
         train = arrays["train_images"], arrays["train_labels"]
         test = (arrays["test_images"], arrays["test_labels"]) if "test_images" in arrays else None
         return Data(train, test, *(contents[name] for name in TOLD))
@@ -139,8 +158,27 @@ def _read(entry: Path) -> Data | None:
         return None
 
 
-def _write(entry: Path, data: Data) -> None:
-    """Put data in their folder, in place of what was kept of other versions of the files."""
+def _for_oneself(path: Path, offset: int, dtype: np.dtype) -> np.ndarray:
+    """What a file holds: whoever writes to it gets a copy of the page.
+
+    No memory is set aside for such copies, as NumPy's own mode "c" does: more than there is, is refused.
+    """
+    flags = mmap.MAP_PRIVATE | MAP_NORESERVE
+    with path.open("rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    return np.frombuffer(pages, dtype, offset=offset)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what is kept of other versions of the files; mapped by others it lives on until they end."""
+    with contextlib.suppress(OSError):
+        for old in folder.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: Path, data: Data) -> None:
+    """Put data into a folder, but for the images that were decoded into it."""
     parts = {"train": data.train} | ({} if data.test is None else {"test": data.test})
     arrays = {
         f"{part}_{name}": np.asarray(array)
@@ -149,21 +187,16 @@ def _write(entry: Path, data: Data) -> None:
     }
     contents = {name: getattr(data, name) for name in TOLD}
     contents["arrays"] = {name: _form(array) for name, array in arrays.items()}
-    for old in entry.parent.iterdir():
-        if old.is_dir():  # mapped by others it lives on until they end
-            shutil.rmtree(old, ignore_errors=True)
-    with replacing(entry) as part:
-        try:
-            part.mkdir()
-            for name, array in arrays.items():
-                with (part / f"{name}.npy").open("wb") as file:
-                    np.save(file, array, allow_pickle=False)
-                    file.flush()
-                    os.fsync(file.fileno())  # a machine that loses power must not leave zeros behind
-            (part / "contents.json").write_text(json.dumps(contents))
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
+    folder.mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        path = folder / f"{name}.npy"
+        mapped = path.exists()
+        with path.open("r+b" if mapped else "wb") as file:
+            if not mapped:
+                np.save(file, array, allow_pickle=False)
+                file.flush()
+            os.fsync(file.fileno())  # a machine that loses power must not leave zeros behind
+    (folder / "contents.json").write_text(json.dumps(contents))
 
 
 def _form(array: np.ndarray) -> list[Any]:

@@ -18,6 +18,7 @@ class DigitChains:
     nine tenths of them.
 
     Source: made of Alpaydin & Kaynak 1998, the test part of UCI's Optical Recognition of Handwritten Digits.
+    Licence: CC BY 4.0.
     Shape: images (N, 1, 8, 8 * length), labels (N, length); N = 393 for a length of 4.
     Raises: ValueError for a length that is not a whole number from 2 to 64.
 

@@ -19,6 +19,7 @@ class Digits:
     for the numeral, `values` the numeral as a number, for regression.
 
     Source: Alpaydin & Kaynak 1998, the test part of UCI's Optical Recognition of Handwritten Digits.
+    Licence: CC BY 4.0.
     Shape: images (1797, 1, 8, 8), labels (1797,), attributes (1797, 7), values (1797, 1).
     Raises: ValueError for other targets.
 

@@ -1,6 +1,8 @@
 """Image data in the layout of Hugging Face's hub: parquet files of images and labels."""
 
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import torch
 
 from cnnlab.allowed import one_of, whole
 from cnnlab.data.columns import kind_of, read_column
-from cnnlab.data.decode import decode
+from cnnlab.data.decode import Coloured, Decoder, Shard
+from cnnlab.data.room import IN_MEMORY, Room, check_in_memory
 
 # `train-00000-of-00002.parquet`, `data/test.parquet`, `validation/0000.parquet`
 SPLIT = re.compile(r"(?:data/)?(train|test|validation)(?![a-z])(?:.*-of-(\d+))?")
@@ -28,9 +31,14 @@ class Hub:
     real numbers and lists of them values, lists of class labels chains. `coarse_column` names the column of
     the classes' coarse labels, for loss=hierarchical_softmax.
 
+    `in_memory` tells whether images are decoded there, or else, for sets larger than memory, into a file that
+    is mapped; auto: there, if they take at most half of what is free. Images and their order are the same.
+
+    Licence: that of your images.
     Shape: images uint8 (N, 1 or 3, H, W), labels (N,) or lists (N, length).
     Raises: FileNotFoundError where files are missing; ValueError where one is corrupt, where it is not clear
-        which columns are meant, or where images differ in size and `size` is not given.
+        which columns are meant, or where images differ in size and `size` is not given; OSError where a
+        mapped file has no room.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class Hub:
         label_column: str | None = None,
         coarse_column: str | None = None,
         size: int | None = None,
+        in_memory: bool | str = "auto",
     ) -> None:
         if path is None:
             raise ValueError("path must be a folder of parquet files, got None")
@@ -48,6 +57,7 @@ class Hub:
         self.image_column, self.label_column = image_column, label_column
         self.coarse_column = coarse_column
         self.size = size if size is None else whole("size", size, at_least=1)
+        self.in_memory = check_in_memory(in_memory)
         self.targets = "class"
         self.class_names: list[str] = []
         self.coarse: dict[int, int] = {}  # class -> its coarse label
@@ -56,44 +66,55 @@ class Hub:
         train, held_back = split_files(self.path)
         return [*train, *held_back]
 
-    def load(self) -> tuple[Examples, Examples | None]:
+    def load(self, room: Room = IN_MEMORY) -> tuple[Examples, Examples | None]:
+        try:
+            return self.decoded(Decoder(room, self.size))
+        except Coloured:
+            pass  # outside, so that nothing holds what is decoded till here
+        return self.decoded(Decoder(room, self.size, channels=3))
+
+    def decoded(self, decoder: Decoder) -> tuple[Examples, Examples | None]:
         self.class_names, self.coarse = [], {}
         files, held_back = split_files(self.path)
-        train = self.part(files)
-        parts = [train, self.part(held_back, train[0].shape[2:])] if held_back else [train]
-        if all(gray for *_, gray in parts):
-            parts = [(images[:, :1].contiguous(), labels, gray) for images, labels, gray in parts]
-        examples = [(images, labels) for images, labels, _ in parts]
-        return examples[0], examples[1] if held_back else None
+        train = self.part("train", files, decoder)
+        return train, self.part("test", held_back, decoder) if held_back else None
 
-    def part(self, files: list[Path], hw: Any = None) -> tuple[torch.Tensor, torch.Tensor, bool]:
-        """The images of some files as RGB (N, 3, H, W), their labels, and whether all are grayscale."""
-        if self.size is not None:
-            hw = (self.size, self.size)
-        shards = []
-        for file in files:
-            where = f"path={self.path}: {file.relative_to(self.path)}"
-            encoded, labels = self.read(file, where)
-            images, gray = decode(encoded, hw, resize=self.size is not None, where=where)
-            hw = images.shape[2:]
-            shards.append((images, labels, gray))
-        pixels = torch.cat([images for images, _, _ in shards])
-        return pixels, torch.cat([labels for _, labels, _ in shards]), all(gray for *_, gray in shards)
+    def part(self, name: str, files: list[Path], decoder: Decoder) -> Examples:
+        """The images and labels of some files, of which one at a time is read."""
+        labels = []
 
-    def read(self, file: Path, where: str) -> tuple[list[bytes | None], torch.Tensor]:
-        """The encoded images and the labels in one file."""
+        def shards() -> Iterator[Shard]:
+            for file in files:
+                encoded, targets = self.read(file, self.where(file))
+                labels.append(targets)
+                yield encoded, partial("{}: image {}".format, self.where(file))
+
+        count = sum(self.parquet("read_metadata", file).num_rows for file in files)
+        return decoder.part(name, count, shards()), torch.cat(labels)
+
+    def where(self, file: Path) -> str:
+        return f"path={self.path}: {file.relative_to(self.path)}"
+
+    def parquet(self, function: str, file: Path) -> Any:
+        """What a function of pyarrow.parquet reads of a file."""
         try:
-            from datasets import ClassLabel, Features, Image
             from pyarrow import parquet
         except ImportError as error:
             raise ValueError(f"path={self.path} needs an extra: pip install 'cnnlab[hub]'") from error
-        # Not by load_dataset, which would first write a copy of the data into a cache on disk.
         try:
-            table = parquet.read_table(file)
+            return getattr(parquet, function)(file)
         except (OSError, ValueError) as error:  # all that pyarrow raises on corrupt data
-            raise ValueError(
-                f"{where}: expected a whole parquet file: {str(error).splitlines()[0]}"
-            ) from error
+            said = str(error).splitlines()[0]
+            raise ValueError(f"{self.where(file)}: expected a whole parquet file: {said}") from error
+
+    def read(self, file: Path, where: str) -> tuple[list[bytes], torch.Tensor]:
+        """The encoded images and the labels in one file."""
+        try:
+            from datasets import ClassLabel, Features, Image
+        except ImportError as error:
+            raise ValueError(f"path={self.path} needs an extra: pip install 'cnnlab[hub]'") from error
+        # Not by load_dataset, which would first write a copy of the data into a cache on disk.
+        table = self.parquet("read_table", file)
         features = Features.from_arrow_schema(table.schema)
         images = [key for key, kind in features.items() if isinstance(kind, Image) or is_encoded(kind)]
         classes = [key for key, kind in features.items() if isinstance(kind, ClassLabel)]
@@ -111,7 +132,7 @@ class Hub:
             whole_numbers = [key for key, kind in kinds.items() if kind == "class" and key != label]
             coarse = chosen("coarse_column", self.coarse_column, whole_numbers, [], where)
             self.group(labels, read_column(table[coarse], where))
-        return [record and record["bytes"] for record in table[image].to_pylist()], labels
+        return [(record or {}).get("bytes") or b"" for record in table[image].to_pylist()], labels
 
     def name(self, labels: torch.Tensor, column: str, kind: str, feature: Any, where: str) -> None:
         """Name the classes, attributes or values by the first file, and hold the others against it."""
@@ -164,7 +185,10 @@ def chosen(name: str, asked: str | None, allowed: list[str], likely: list[str], 
 def split_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """The parquet files of train, and those that serve as test set, if any; none lacks a shard."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"path={folder}: no such folder")
+        raise FileNotFoundError(
+            f"path={folder}: no such folder; a data set of the hub is to be downloaded first: "
+            "hf download --repo-type dataset OWNER/NAME --local-dir DIR"
+        )
     files: dict[str, list[Path]] = {}
     shards: dict[str, str | None] = {}
     for file in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):

@@ -6,9 +6,13 @@ import os
 import sys
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+
+from cnnlab.allowed import truth
+from cnnlab.data.download import Remote, fetch, home
 
 CONTENTS = ("images-idx3-ubyte", "labels-idx1-ubyte")  # 3 and 1: their dimensions
 UBYTE = 8  # the third byte of the magic number: element type; the fourth: number of dimensions
@@ -41,31 +45,51 @@ def read_idx(path: Path, ndim: int) -> torch.Tensor:
     return torch.tensor(np.frombuffer(data, np.uint8, offset=start).reshape(shape))
 
 
-class FashionMNIST:
-    """Photographs of clothes, 60,000 + 10,000 images of 28x28, one channel, in idx files.
+class MNIST:
+    """Handwritten digits, 60,000 + 10,000 images of 28x28, one channel.
 
-    `root` is the folder of the four files, .gz or not; without it the system's own copy is used (Debian:
-    package dataset-fashion-mnist).
+    `root` is the folder of the four idx files, .gz or not; without it ~/.local/share/datasets/mnist, to which
+    they (12 MB) are downloaded if `download`.
 
-    Source: Xiao, Rasul & Vollgraf 2017, Fashion-MNIST.
+    Source: LeCun, Bottou, Bengio & Haffner 1998, Gradient-Based Learning Applied to Document Recognition.
+    Licence: not stated by its authors; often given as CC BY-SA 3.0.
     Shape: images (60000, 1, 28, 28) and (10000, 1, 28, 28), labels (60000,) and (10000,).
     Raises: FileNotFoundError where a file is missing, ValueError where one is truncated or corrupt.
     """
 
-    class_names = (
-        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
-        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    name: ClassVar = "mnist"
+    mirrors: ClassVar[tuple[str, ...]] = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
     )
+    md5s: ClassVar[tuple[str, ...]] = (  # of the training images and labels, of the test images and labels
+        *("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
+        *("9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
+    )
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
 
-    def __init__(self, *, root: str | None = None) -> None:
+    def __init__(self, *, root: str | None = None, download: bool = True) -> None:
         self.root = root
+        self.download = truth("download", download)
 
     def files(self) -> list[Path]:
-        folder = system_copy("fashion-mnist") if self.root is None else Path(self.root).expanduser()
+        folder = self.folder()
+        names = [f"{part}-{content}" for part in ("train", "t10k") for content in CONTENTS]
+        # What is there may be packed otherwise than it was published: its checksum says nothing.
+        return [
+            existing(folder / name)
+            or fetch(Remote(f"{name}.gz", md5, self.mirrors), folder, download=self.download)
+            for name, md5 in zip(names, self.md5s, strict=True)
+        ]
+
+    def folder(self) -> Path:
+        """Where the files are, or are to be."""
+        if self.root is None:
+            return system_copy(self.name) or home(self.name)
+        folder = Path(self.root).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"root={folder}: no such folder")
-        names = (f"{part}-{content}" for part in ("train", "t10k") for content in CONTENTS)
-        return [existing(folder / name) for name in names]
+        return folder
 
     def load(self) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         train_images, train_labels, test_images, test_labels = self.files()
@@ -84,22 +108,42 @@ class FashionMNIST:
         return images, labels
 
 
-def existing(file: Path) -> Path:
-    """The file, or its compressed form."""
-    for path in (file, file.with_name(f"{file.name}.gz")):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"root={file.parent}: no file {file.name} or {file.name}.gz")
+class FashionMNIST(MNIST):
+    """Photographs of clothes, 60,000 + 10,000 images of 28x28, one channel.
+
+    `root` is the folder of the four idx files, .gz or not; without it the system's own copy is used (Debian:
+    package dataset-fashion-mnist), or ~/.local/share/datasets/fashion-mnist, to which they (31 MB) are
+    downloaded if `download`.
+
+    Source: Xiao, Rasul & Vollgraf 2017, Fashion-MNIST.
+    Licence: MIT.
+    Shape: images (60000, 1, 28, 28) and (10000, 1, 28, 28), labels (60000,) and (10000,).
+    Raises: FileNotFoundError where a file is missing, ValueError where one is truncated or corrupt.
+    """
+
+    name: ClassVar = "fashion-mnist"
+    mirrors: ClassVar[tuple[str, ...]] = (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    )
+    md5s: ClassVar[tuple[str, ...]] = (
+        *("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"),
+        *("bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
+    )
+    class_names: ClassVar[tuple[str, ...]] = (
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    )
 
 
-def system_copy(name: str) -> Path:
-    """The folder share/datasets/<name> under the usual prefixes."""
+def existing(file: Path) -> Path | None:
+    """The file or its compressed form, where one is there."""
+    return next((path for path in (file, file.with_name(f"{file.name}.gz")) if path.is_file()), None)
+
+
+def system_copy(name: str) -> Path | None:
+    """The folder share/datasets/<name> under the usual prefixes, where one is there."""
     shares = [os.environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()]
     shares += (os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(os.pathsep)
-    for share in (*shares, Path(sys.prefix, "share")):
-        if (folder := Path(share, "datasets", name)).is_dir():
-            return folder
-    raise FileNotFoundError(
-        f"root=null: the system has no share/datasets/{name}: apt install dataset-{name} (Debian) "
-        "or set root to the folder of its idx files"
-    )
+    folders = (Path(share, "datasets", name) for share in (*shares, Path(sys.prefix, "share")))
+    return next((folder for folder in folders if folder.is_dir()), None)

@@ -10,6 +10,7 @@ from cnnlab.allowed import whole
 from cnnlab.data import cache
 from cnnlab.data.batches import Batches
 from cnnlab.data.folds import check_folds, in_fold
+from cnnlab.data.room import picked
 from cnnlab.data.targets import checked_targets
 
 Examples = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), targets (N, ...)
@@ -63,7 +64,7 @@ class Part(NamedTuple):
 
     def examples(self) -> Examples:
         """A copy of those examples alone."""
-        return self.images[self.chosen], self.labels[self.chosen]
+        return picked(self.images, self.chosen), self.labels[self.chosen]
 
 
 class ImageData(pl.LightningDataModule):
