@@ -7,6 +7,7 @@ constant...
 0
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,14 @@ from cnnlab.allowed import RequestError, did_you_mean
 from cnnlab.config import default_words, flatten, shown
 from cnnlab.parser import Parser
 from cnnlab.registry import CONF, check_config_dir
-from cnnlab.signature import signature
+from cnnlab.signature import Definition, find, said, signature
 
 
 class Entry(NamedTuple):
     word: str
     summary: str
     knobs: list[str]  # "rho=1.0", as the command line takes them
+    origin: str = ""  # of data: source and licence
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,10 +75,10 @@ def show_groups(found: dict[str, dict[str, Path]]) -> None:
 
 
 def show_words(entries: Sequence[Entry]) -> None:
-    """A table on a terminal; elsewhere a line for each word, its three parts set off by tabs."""
+    """A table on a terminal; elsewhere a line for each word, its parts set off by tabs."""
     if not sys.stdout.isatty():
-        for word, summary, knobs in entries:
-            print(word, summary, " ".join(knobs), sep="\t")
+        for word, summary, knobs, origin in entries:
+            print(word, summary, " ".join(knobs), *[origin] * bool(origin), sep="\t")
         return
     from rich.console import Console  # 60 ms
     from rich.table import Table
@@ -85,8 +87,10 @@ def show_words(entries: Sequence[Entry]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=max((len(entry.word) for entry in entries), default=0), overflow="fold")
     table.add_column(overflow="fold")
-    for word, summary, knobs in entries:
-        parts = [Text(summary)] * bool(summary) + [Text(" ".join(knobs), "dim")] * bool(knobs)
+    for word, summary, knobs, origin in entries:
+        parts = [Text(text) for text in (summary, origin) if text] + [Text(" ".join(knobs), "dim")] * bool(
+            knobs
+        )
         table.add_row(Text(word, "bold"), Text("\n").join(parts))
     Console().print(table)
 
@@ -94,10 +98,24 @@ def show_words(entries: Sequence[Entry]) -> None:
 def entry(path: Path) -> Entry:
     """What a YAML says: its own first comment, else the summary of its class; and its knobs."""
     knobs = read(path)
-    called = signature(knobs.pop("_target_", ""))
+    target = knobs.pop("_target_", "")
+    called = signature(target)
     knobs.pop("defaults", None)
     summary = first_comment(path) or (called.summary if called else "")
-    return Entry(path.stem, summary, [f"{key}={shown(value)}" for key, value in flatten(knobs).items()])
+    values = [f"{key}={shown(value)}" for key, value in flatten(knobs).items()]
+    return Entry(path.stem, summary, values, origin(target) if called else "")
+
+
+def origin(target: str) -> str:
+    """Where a class whose docstring tells a licence says its data come from, and the licence.
+
+    >>> origin("cnnlab.data.svhn.SVHN")[-47:]
+    'Learning. Licence: for non-commercial use only.'
+    """
+    found = find(target, set())
+    text = said(found) if isinstance(found, Definition) else None
+    told = re.findall(r"^ *((?:Source|Licence): .*)", text or "", re.MULTILINE)
+    return " ".join(told) if any(line.startswith("Licence") for line in told) else ""
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -16,5 +16,9 @@ class StepSeed(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        mixed = np.random.SeedSequence(self.seed, spawn_key=(trainer.current_epoch, batch_idx))
-        torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))
+        seed_step(self.seed, trainer.current_epoch, batch_idx)
+
+
+def seed_step(seed: int, epoch: int, batch: int) -> None:
+    mixed = np.random.SeedSequence(seed, spawn_key=(epoch, batch))
+    torch.manual_seed(int(mixed.generate_state(1, np.uint64)[0]))

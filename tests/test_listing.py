@@ -54,8 +54,8 @@ def test_groups_come_with_their_number_of_words_and_the_default(listed):
 @pytest.mark.parametrize("group", GROUPS)
 def test_each_word_is_one_line_off_a_terminal(listed, group):
     lines = [line.split("\t") for line in listed(group)]
-    assert [word for word, _, _ in lines] == available(group)
-    for word, summary, knobs in lines:
+    assert [word for word, *_ in lines] == available(group)
+    for word, summary, knobs, *_ in lines:
         node = yaml.safe_load((CONF / group / f"{word}.yaml").read_text())
         if "_target_" in node:
             first = (CONF / group / f"{word}.yaml").read_text().splitlines()[0]
@@ -65,6 +65,19 @@ def test_each_word_is_one_line_off_a_terminal(listed, group):
                 key for key in node if key != "_target_"
             ]
         assert summary
+
+
+def test_data_sets_say_their_size_source_and_licence(listed):
+    lines = {line.split("\t")[0]: line.split("\t")[1:] for line in listed("dataset")}
+    assert set(lines) == set(available("dataset"))
+    for *_, origin in lines.values():  # each of them says its licence
+        assert re.search(r"Licence: \w.*\.$", origin)
+        if origin != "Licence: that of your images.":
+            assert origin.startswith("Source: ")
+    assert lines["digits"][2].endswith("Licence: CC BY 4.0.") and "1797" in lines["digits"][0]
+    assert lines["svhn"][2].endswith("Licence: for non-commercial use only.") and "73,257" in lines["svhn"][0]
+    for group in ("conv", "loss"):  # whose sources are papers
+        assert not any("Source:" in line for line in listed(group))
 
 
 def test_knobs_are_written_as_the_command_line_takes_them(listed, mine):
@@ -172,6 +185,11 @@ def test_a_terminal_of_80_columns_shows_every_word_and_knob_whole(listed, mine):
     assert {long, "markup=[a,b]"} <= set(shown.split())
     assert shown.count("y") >= 90
     assert "…" not in shown
+
+
+def test_a_terminal_shows_source_and_licence_of_data():
+    shown = " ".join(on_terminal("dataset").split())
+    assert "Source: Xiao, Rasul & Vollgraf 2017, Fashion-MNIST. Licence: MIT. root=null" in shown
 
 
 def test_listing_takes_half_a_second_and_no_torch():

@@ -41,7 +41,15 @@ def filter_grid(weight: Tensor, columns: int | None = None) -> np.ndarray:
         columns = channels.shape[1] if channels.shape[1] > 1 else columns or square
     low, high = tiles.amin((1, 2, 3), keepdim=True), tiles.amax((1, 2, 3), keepdim=True)
     tiles = torch.where(high > low, (tiles - low) / (high - low), 0.5)
-    zoom = math.ceil(TILE / max(tiles.shape[2:]))
+    return tiled(tiles, columns)
+
+
+def tiled(tiles: Tensor, columns: int, least_side: int = TILE) -> np.ndarray:
+    """Tiles of 0..1 as an image, left to right, each pixel as large as the least side asks for.
+
+    Shape: (tiles, 1 or 3, h, w) -> (height, width, 3), uint8.
+    """
+    zoom = math.ceil(least_side / max(tiles.shape[2:]))
     tiles = tiles.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     rows = math.ceil(len(tiles) / columns)
     height, width = tiles.shape[2] + GAP, tiles.shape[3] + GAP
