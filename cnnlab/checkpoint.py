@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from cnnlab import distributed
 from cnnlab.atomic import replacing
 from cnnlab.recorder import Recorder
 from cnnlab.signals import Signals
@@ -59,6 +60,7 @@ class LastAndBest(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        distributed.agree(self.signals)
         due = self.signals.received is not None or time.monotonic() - self.saved_at > SAVE_EVERY_S
         # Nor is a point consistent where gradients of half a step are pending: no checkpoint holds them.
         whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -75,11 +77,13 @@ class LastAndBest(Checkpoint):
             self.best_score, self.best_metrics, self.best_epoch = score, metrics, trainer.current_epoch + 1
             self.save(trainer, self.best, weights_only=True)
         self.save(trainer, self.last)
+        distributed.agree(self.signals)
         self.signals.check()
 
     def save(self, trainer: pl.Trainer, path: Path, weights_only: bool = False) -> None:
-        with replacing(path) as part:
-            trainer.save_checkpoint(part, weights_only=weights_only)
+        if distributed.rank() == 0:
+            with replacing(path) as part:
+                trainer.save_checkpoint(part, weights_only=weights_only)
         self.saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,6 +21,16 @@ def packages(key: str, value: Any) -> list[str]:
     return [text(key, item) for item in value]
 
 
+def one_device(key: str, value: Any) -> Any:
+    if value != 1:
+        raise ValueError(f"{key} must be 1, got {value!r}; trainer=ddp trains on several")
+    return value
+
+
+def devices(key: str, value: Any) -> Any:
+    return value if value == "auto" else whole(key, value, at_least=1)
+
+
 # What a key may be, where no constructor of ours says so.
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "name": folder_name,
@@ -39,7 +49,6 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "dataset.split_seed": functools.partial(whole, at_least=0),
     "dataset.folds": lambda key, value: value is None or whole(key, value, at_least=2),
     "dataset.fold": functools.partial(whole, at_least=0),
-    "trainer.devices": functools.partial(one_of, words=[1]),
     "trainer.num_nodes": functools.partial(one_of, words=[1]),
     "trainer.max_steps": lambda key, value: value == -1 or whole(key, value, at_least=1),
     "trainer.limit_train_batches": functools.partial(number, above=0),
@@ -61,7 +70,8 @@ RESERVED = {
 def judge(config: Config) -> None:
     """Refuse what no run could be made of, before torch is imported."""
     flat = flatten(config.tree)
-    for key, check in CHECKS.items():
+    several = flat.get("trainer.strategy") == "ddp"
+    for key, check in (CHECKS | {"trainer.devices": devices if several else one_device}).items():
         if key not in flat:
             continue
         try:

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from cnnlab import distributed
 from cnnlab.allowed import whole
 from cnnlab.atomic import replacing
 from cnnlab.build import build_task
@@ -138,6 +139,7 @@ class Watch(pl.Callback):
             module.eval()
 
     def on_train_batch_end(self, *step: Any) -> None:
+        distributed.agree(self.signals)
         self.signals.check()
 
 
@@ -150,9 +152,11 @@ def pretrain(config: Config, task: Classify, data: ImageData, signals: Signals, 
         choice(config, task, data, signals)
         if not all(parameter.isfinite().all() for parameter in task.net.parameters()):
             raise ArithmeticError(f"{config.says('pretraining')}: the weights became inf or nan")
-        path.parent.mkdir(exist_ok=True)
-        with replacing(path) as part:
-            torch.save(task.net.state_dict(), part)
+        if distributed.rank() == 0:
+            path.parent.mkdir(exist_ok=True)
+            with replacing(path) as part:
+                torch.save(task.net.state_dict(), part)
+        distributed.wait()
     task.net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
 

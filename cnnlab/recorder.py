@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from cnnlab import distributed
 from cnnlab.history import History
 
 
@@ -104,6 +105,8 @@ class Recorder(Checkpoint):
             self.since = None
 
     def record(self, trainer: pl.Trainer, metrics: dict[str, float], epochs_done: int | None = None) -> None:
+        if distributed.rank():
+            return
         epoch = trainer.current_epoch if epochs_done is None else epochs_done
         self.history.append({"step": trainer.global_step, "epoch": epoch, **metrics})
         if self.logger is not None:

@@ -1,5 +1,6 @@
 """A whole run on one page: config -> data . model . task -> trainer -> result."""
 
+import contextlib
 import logging
 import traceback
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from cnnlab import cost, memorizing, memory, pretraining, provenance
+from cnnlab import cost, distributed, memorizing, memory, pretraining, provenance, ranks
 from cnnlab.build import build_data, build_task
 from cnnlab.checkpoint import LastAndBest
 from cnnlab.config import Config, default_words
@@ -40,14 +41,18 @@ def train(config: Config, *, shared: bool = False) -> Result:
         RequestError: data or arguments are wrong; nothing was written.
         Interrupted: a signal came; the run is checkpointed and resumes where it stopped.
     """
+    if distributed.size() == 1 and ranks.processes(config) > 1:
+        return ranks.train_apart(config)
+    leads = distributed.rank() == 0  # the one process of the run that writes
     tree = config.tree
     before = Result.read(config.folder) if tree["resume"] else None
     # A resumed run keeps its threads: another count would change bits.
-    threads = (before and before.threads) or tree["threads"] or THREADS
+    threads = (before and before.threads) or tree["threads"] or max(1, THREADS // distributed.size())
     torch.set_num_threads(threads)
     memory.keep_freed_memory()
     memory.forget_peak()
-    data = build_data(config)
+    with distributed.leader_first():  # it downloads and decodes what the others then find
+        data = build_data(config)
     path, started = config.folder, before.started if before else _now()
     history = History(path / "history.csv")
     recorder, signals = Recorder(history), Signals()
@@ -56,11 +61,13 @@ def train(config: Config, *, shared: bool = False) -> Result:
     task = build_task(config, data, fit=afresh)
     with refusals(config, "pretraining"):
         pretraining.check(config, task)
+    distributed.check(config, task)
     averaging = build(config, ("averaging",))
     callbacks: list[pl.Callback] = [StepSeed(tree["seed"]), averaging, recorder, checkpoints]
     if bars := tree["sweep"].get("prune"):
         callbacks.append(Pruning(history, **bars))
-    if (monitor := _monitor(config, recorder)) is not None:
+    monitor = _monitor(config, recorder) if leads else None
+    if monitor is not None:
         callbacks.append(monitor)
     trainer = build_trainer(config, callbacks)
     task.steps_per_epoch = steps_per_epoch(trainer, len(data.train_dataloader()))
@@ -77,13 +84,15 @@ def train(config: Config, *, shared: bool = False) -> Result:
         **provenance.of(config),
     )
 
-    with RunFolder(config), signals:
+    with RunFolder(config) if leads else contextlib.nullcontext(), signals:
+        distributed.wait()
         if (done := finished(config)) is not None:
             return done
         resumed_at = checkpoints.step_of_last()
-        history.cut(after=-1 if resumed_at is None else resumed_at)
-        recorder.logger = _logger(config, history)
-        result.write(path)
+        if leads:
+            history.cut(after=-1 if resumed_at is None else resumed_at)
+            recorder.logger = _logger(config, history)
+            result.write(path)
         exit_code = 1
         try:
             if resumed_at is None and not memorizing.memorizes(task):
@@ -95,8 +104,10 @@ def train(config: Config, *, shared: bool = False) -> Result:
                 trainer.fit(
                     task, data, ckpt_path=None if resumed_at is None else checkpoints.last, weights_only=True
                 )
+            distributed.agree(signals)
             signals.check()
             result.metrics = recorder.epoch | _evaluate(trainer, task, data, checkpoints)
+            distributed.agree(signals)
             signals.check()
             result.status, exit_code = "done", 0
         except Interrupted as interrupted:
@@ -107,7 +118,9 @@ def train(config: Config, *, shared: bool = False) -> Result:
         except (Exception, SystemExit) as error:
             result.status, result.error = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, NonFiniteLoss):
-                result.error = f"{error}; {where_it_began(config, data, checkpoints, error.step)}"
+                began = where_it_began(config, data, checkpoints, error.step) if leads else ""
+                distributed.wait()
+                result.error = f"{error}; {began}"
             result.traceback = traceback.format_exc()
             log.debug("the run failed", exc_info=error)
         finally:
@@ -116,7 +129,8 @@ def train(config: Config, *, shared: bool = False) -> Result:
             result.images_per_s = recorder.images / recorder.seconds if recorder.seconds else None
             result.peak_memory_mb = memory.peak_mb(trainer.strategy.root_device)
             result.wall_s, result.finished = checkpoints.wall_s, _now()
-            result.write(path)
+            if leads:
+                result.write(path)
             images = filter_images(task.net)
             if monitor is not None:
                 images = monitor.conclude(images)
@@ -129,6 +143,7 @@ def _evaluate(
     trainer: pl.Trainer, task: Classify, data: ImageData, checkpoints: LastAndBest
 ) -> dict[str, float]:
     """Metrics of the best weights: on validation as recorded, on the test set for the first and only time."""
+    distributed.wait()  # until it is written
     best = torch.load(checkpoints.best, map_location="cpu", weights_only=True)
     task.load_state_dict(best["state_dict"])
     metrics = checkpoints.best_metrics or dict(*trainer.validate(task, data, verbose=False))

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, RichProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cnnlab.config import Config
+from cnnlab.distributed import InStep
 from cnnlab.refusals import refusals
 from cnnlab.registry import factory
 
@@ -16,8 +17,12 @@ THREADS = torch.get_num_threads()  # of the machine, before any run sets its own
 
 
 def build_trainer(config: Config, callbacks: list[Callback]) -> pl.Trainer:
-    """The Trainer of a configuration; the progress bar shows on a terminal only."""
+    """The Trainer of a configuration, for this process alone; the progress bar shows on a terminal only."""
     node: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0} | config.tree["trainer"]
+    node["devices"] = 1  # cnnlab.ranks gives each process of a run the one that it sees
+    if node.get("strategy") == "ddp":
+        node["strategy"] = "auto"
+        callbacks = [InStep(), *callbacks]
     progress = node["enable_progress_bar"] = bool(node["enable_progress_bar"]) and terminal()
     if progress:
         callbacks = [*callbacks, RichProgressBar(refresh_rate=5)]

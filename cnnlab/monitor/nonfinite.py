@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from cnnlab import distributed
 from cnnlab.build import build_task
 from cnnlab.checkpoint import LastAndBest
 from cnnlab.config import Config
@@ -50,6 +51,7 @@ class Trace(pl.Callback):
             raise Found("it began in a penalty: all layers were finite")
 
 
+@distributed.alone()
 def where_it_began(config: Config, data: ImageData, checkpoints: LastAndBest, step: int) -> str:
     """The first weights or layer output that was not finite, replayed from the last checkpoint."""
     last = checkpoints.last

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cnnlab.allowed import RequestError
 from cnnlab.config import Config
+from cnnlab.ranks import is_distributed
 from cnnlab.result import Result
 from cnnlab.sweep import manifest
 from cnnlab.sweep.job import Job, Launcher
@@ -24,9 +26,12 @@ def run_jobs(
     stopped, failed ones are tried again unless `retry_failed` is false.
 
     Raises:
-        RequestError: the sweep's folder cannot be written.
+        RequestError: a run is to take several devices; or the sweep's folder cannot be written.
         Interrupted: a signal came; the running jobs are checkpointed, the others left pending.
     """
+    for config in configs:
+        if is_distributed(config):
+            raise RequestError(f"{config.says('trainer')}: trains on several devices, a sweep's job has one")
     jobs = {config.key: Job(config) for config in configs}
     kept = ("done",) if retry_failed else ("done", "failed")
     for job in jobs.values():

@@ -58,10 +58,12 @@ class Process:
         return f"killed by {name}" + " (out of memory?)" * (signum == signal.SIGKILL)
 
     def send(self, signum: int) -> None:
-        if self.process.pid is not None and self.process.is_alive():
+        if not self.output.closed and self.process.pid is not None and self.process.is_alive():
             os.kill(self.process.pid, signum)
 
     def kill(self) -> None:
+        if self.output.closed:  # it has ended
+            return
         self.process.kill()
         self.process.join()
         self._close()

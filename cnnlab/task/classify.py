@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from cnnlab import conv
+from cnnlab import conv, distributed
 from cnnlab.dropconnect import dropconnect
 from cnnlab.match import Match
 from cnnlab.momentum import Constant
@@ -112,7 +112,7 @@ class Classify(pl.LightningModule):
 
     def _measure(self, stage: str, images: Tensor, labels: Tensor) -> Tensor:
         """The batch's mean loss; its sums are added up on the device, so that no step waits for it."""
-        scores = self(images)
+        scores = distributed.whole(self(distributed.part(images)), len(images))
         loss = self.loss(scores, labels)
         with torch.no_grad():
             count = torch.full_like(loss, len(labels), dtype=torch.float32)  # bf16 counts to 256
