@@ -20,6 +20,13 @@ def list_words(arguments: list[str]) -> int:
     return main(arguments)
 
 
+def show(arguments: list[str]) -> int:
+    """Draw images as the network sees them."""
+    from cnnlab.show import main
+
+    return main(arguments)
+
+
 def check(arguments: list[str]) -> int:
     """Check a configuration before it is trained."""
     from cnnlab.check.command import main
@@ -65,6 +72,7 @@ def repro(arguments: list[str]) -> int:
 VERBS = {
     "train": train,
     "list": list_words,
+    "show": show,
     "check": check,
     "bench": bench,
     "report": report,

@@ -12,6 +12,7 @@ and am I sure?
   cnnlab [train] KEY=VALUE ...   train a run; asked for again, resume or show it
   cnnlab -m KEY=V1,V2 ...        a sweep over every combination
   cnnlab list [GROUP]            the words of a group with their knobs
+  cnnlab show KEY=VALUE ...      images as the network sees them: a picture
   cnnlab check KEY=VALUE ...     is it sound? gradient, data, overfitting, laws
   cnnlab bench CHOICE ...        costs: parameters, MACs, time, memory
   cnnlab report DIR ...          which variant won, and by how much

@@ -41,7 +41,7 @@ def test_a_command_of_the_readme_is_a_valid_one(line):
             assert len(Composer().sweep(lines)) > 1
         case ["list" | "--help", *_]:
             assert is_quick(line)
-        case ["check", *lines]:
+        case ["check" | "show", *lines]:
             assert Composer().one(lines).id
         case ["bench", choice, *_]:
             assert Composer().sweep([choice])
