@@ -108,9 +108,8 @@ def sweep(composer: Composer, lines: list[str]) -> int:
             print(result.error, file=sys.stderr)
     table.compare(results, len(configs))
     publish([config for config, result in zip(configs, results, strict=True) if result.status != "refused"])
-    if all(result.status == "refused" for result in results):
-        return 2
-    return int(any(result.status != "done" for result in results))
+    codes = {"done": 0, "refused": 2}
+    return max(codes.get(result.status, 1) for result in results)
 
 
 def is_search(sweeper: dict[str, Any]) -> bool:
