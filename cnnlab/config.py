@@ -56,6 +56,11 @@ class Config:
         readable = re.sub(r"[^\w.,=+-]+", "-", self.summary)[:120]
         return next(sweep.glob(f"*-{self.id}"), sweep / f"{readable}-{self.id}")
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether the run is one of several processes."""
+        return self.tree["trainer"].get("strategy") == "ddp"
+
     def says(self, group: str, knob: str | None = None) -> str:
         """How an error about a choice begins: `conv=decoupled_tanh conv.rho=-1`."""
         choice = f"{group}={self.choices.get(group, '?')}"

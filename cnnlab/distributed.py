@@ -21,11 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnnlab.allowed import RequestError
-from cnnlab.config import Config
 from cnnlab.conv.precision import wide
-from cnnlab.memorizing import memorizes
-from cnnlab.optimizer import is_full_batch
 from cnnlab.signals import Signals
 
 _here = (0, 1)  # rank and size
@@ -125,27 +121,6 @@ def whole(mine: Tensor, count: int) -> Tensor:
     dist.all_gather(parts, padded.detach().contiguous())
     parts[rank()] = padded
     return torch.stack(parts, 1).flatten(0, 1)[:count]  # (most, size, ...) -> example i * size + rank
-
-
-def check(config: Config, task: Any) -> None:
-    """Refuse what several processes cannot share.
-
-    Raises: RequestError.
-    """
-    if size() == 1:
-        return
-    trainer = config.says("trainer")
-    if memorizes(task):
-        raise RequestError(f"{trainer}: {config.says('model')} takes no steps that processes could share")
-    if is_full_batch(task.optimizer([nn.Parameter(torch.zeros(1))])):
-        raise RequestError(f"{trainer}: {config.says('optimizer')} is for one process")
-    for layer in task.convs.values():
-        if hasattr(layer, "running_norm"):
-            raise RequestError(f"{trainer}: {config.says('conv', 'radius')} is a measure of whole batches")
-    if config.tree["trainer"]["precision"] == "16-mixed":  # each process would scale and skip by its own
-        raise RequestError(f"{config.says('trainer', 'precision')}: must be bf16-mixed or float32")
-    if config.tree["trainer"].get("max_time") is not None:
-        raise RequestError(f"{config.says('trainer', 'max_time')}: the processes' clocks differ; epochs=N")
 
 
 class InStep(pl.Callback):

@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -100,3 +101,18 @@ class RunFolder:
         if self.lock is not None:
             self.lock.close()
             self.lock = None
+
+
+def failed(config: Config, error: str, trace: str | None) -> Result:
+    """Record that a run failed, where it could not do so itself."""
+    config = replace(config, tree=config.tree | {"resume": True})  # its folder stays where it is
+    try:
+        with RunFolder(config):
+            result = Result.read(config.folder) or Result.of(config)
+            result.status, result.error, result.traceback = "failed", error, trace
+            result.write(config.folder)
+            return result
+    except Taken as taken:  # the server is gone, and with it the news of a job that lives on
+        return Result.of(config, status="elsewhere", error=str(taken))
+    except RequestError as unwritable:
+        return Result.of(config, status="failed", error=f"{error} ({unwritable})", traceback=trace)

@@ -1,6 +1,5 @@
 """The verb `train`: judge the whole command line, run what it asks for, show what came out."""
 
-import logging
 import os
 import sys
 from argparse import Namespace
@@ -16,6 +15,7 @@ from cnnlab.parser import Parser
 from cnnlab.quiet import quiet_libraries
 from cnnlab.registry import CONF
 from cnnlab.signals import Interrupted
+from cnnlab.terminal import warn_on_terminal
 
 if TYPE_CHECKING:
     from cnnlab.config import Config
@@ -86,8 +86,6 @@ def sweep(composer: Composer, lines: list[str]) -> int:
     """Run every combination of a sweep's values, each in its own process; the worst of the exit codes."""
     from cnnlab.report import table
     from cnnlab.result import Result
-    from cnnlab.sweep.board import Board
-    from cnnlab.sweep.launcher import run_jobs
     from cnnlab.sweep.publish import publish
     from cnnlab.sweep.settings import settings
 
@@ -96,9 +94,7 @@ def sweep(composer: Composer, lines: list[str]) -> int:
         return search(composer, lines, launcher, sweeper)
     configs = combinations(composer, lines, sweeper)
     try:
-        with Board() as board:
-            retry = configs[0].tree["sweep"]["retry_failed"]
-            results = run_jobs(configs, launcher, retry_failed=retry, on_change=board)
+        results = trained(configs, launcher)
     except Interrupted:
         found = [Result.read(config.folder) for config in configs]
         table.compare([result for result in found if result is not None], len(configs))
@@ -119,21 +115,27 @@ def is_search(sweeper: dict[str, Any]) -> bool:
 def search(composer: Composer, lines: list[str], launcher: "Launcher", sweeper: dict[str, Any]) -> int:
     """Search what the lines leave open; the exit code."""
     from cnnlab.search.command import search
-    from cnnlab.sweep.board import Board
-    from cnnlab.sweep.launcher import run_jobs
     from cnnlab.sweep.publish import publish
 
     asked: list[Config] = []
 
-    def trained(configs: "list[Config]") -> "list[Result]":
+    def tried(configs: "list[Config]") -> "list[Result]":
         asked.extend(configs)
-        retry = configs[0].tree["sweep"]["retry_failed"]
-        with Board() as board:
-            return run_jobs(configs, launcher, retry_failed=retry, on_change=board)
+        return trained(configs, launcher)
 
-    code = search(composer, lines, sweeper, trained, jobs=launcher.at_a_time(composer.one([])))
+    code = search(composer, lines, sweeper, tried, jobs=launcher.at_a_time(composer.one([])))
     publish(asked)
     return code
+
+
+def trained(configs: "list[Config]", launcher: "Launcher") -> "list[Result]":
+    """The results of configurations, each trained where the launcher has room, under a live table."""
+    from cnnlab.sweep.board import Board
+    from cnnlab.sweep.launcher import run_jobs
+
+    with Board() as board:
+        retry = configs[0].tree["sweep"]["retry_failed"]
+        return run_jobs(configs, launcher, retry_failed=retry, on_change=board)
 
 
 def combinations(composer: Composer, lines: list[str], sweeper: dict[str, Any]) -> list["Config"]:
@@ -202,11 +204,3 @@ def without_verb(line: str, verbs: list[str]) -> str:
     program, _, rest = line.partition(" ")
     verb, space, overrides = rest.lstrip().partition(" ")
     return f"{program} {overrides}" if verb in verbs and space else line
-
-
-def warn_on_terminal() -> None:
-    """cnnlab's own warnings go to the terminal."""
-    terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("cnnlab").addHandler(terminal)

@@ -1,7 +1,7 @@
 """What L-BFGS needs that no other optimiser does: all training images at once, and one function a step."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,6 @@ from torch import Tensor, nn
 from cnnlab.allowed import RequestError, one_of, whole
 from cnnlab.config import Config
 from cnnlab.refusals import build, refusals
-
-if TYPE_CHECKING:
-    from cnnlab.task.classify import Classify
 
 
 def is_full_batch(optimizer: torch.optim.Optimizer) -> bool:
@@ -38,7 +35,7 @@ def check_batch_size(config: Config, images: int) -> None:
         raise RequestError(f"{says}: must be at least {images}, all training images, for {kind}")
 
 
-def one_function(closure: Callable[[], Tensor], task: "Classify") -> Callable[[], Tensor]:
+def one_function(closure: Callable[[], Tensor], task: Any) -> Callable[[], Tensor]:
     """The closure as a function of the weights alone: every evaluation in a step draws the same numbers.
 
     The first counts as the step's in the task's metrics; the others only look for the next point.

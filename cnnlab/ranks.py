@@ -4,37 +4,42 @@ The one that was asked only watches. Rank 0 keeps the run's folder as any run do
 """
 
 import contextlib
-import logging
 import math
 import os
 import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+import torch
+from torch import nn
+
+from cnnlab import distributed
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config
-from cnnlab.folder import Taken
+from cnnlab.folder import Taken, failed
+from cnnlab.memorizing import memorizes
+from cnnlab.optimizer import is_full_batch
 from cnnlab.quiet import quiet_libraries
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted
+from cnnlab.sweep.machine import gpus
 from cnnlab.sweep.process import Process
-from cnnlab.sweep.worker import failed, gpus
+from cnnlab.terminal import warn_on_terminal
 
 ON_CPU = 2  # processes, where nobody says how many
 OUTPUTS = (1, 2)  # stdout and stderr, which rank 0 alone has
 TICK_S = 0.5
 GRACE_S = 20.0  # for the others to end by themselves, once one has failed
 
+Train = Callable[[Config], Result]
+
 REFUSALS = {"refused": RequestError, "elsewhere": Taken}
-
-
-def is_distributed(config: Config) -> bool:
-    return config.tree["trainer"].get("strategy") == "ddp"
 
 
 def visible_devices(config: Config) -> list[str | None]:
@@ -55,11 +60,32 @@ def visible_devices(config: Config) -> list[str | None]:
 
 def processes(config: Config) -> int:
     """How many processes a run is to have."""
-    return len(visible_devices(config)) if is_distributed(config) else 1
+    return len(visible_devices(config)) if config.is_distributed else 1
 
 
-def train_apart(config: Config) -> Result:
-    """Train a run in a process per device; it returns and raises what `cnnlab.train.train` does."""
+def check(config: Config, task: Any) -> None:
+    """Refuse what the processes of a run cannot share.
+
+    Raises: RequestError.
+    """
+    if distributed.size() == 1:
+        return
+    trainer = config.says("trainer")
+    if memorizes(task):
+        raise RequestError(f"{trainer}: {config.says('model')} takes no steps that processes could share")
+    if is_full_batch(task.optimizer([nn.Parameter(torch.zeros(1))])):
+        raise RequestError(f"{trainer}: {config.says('optimizer')} is for one process")
+    for layer in task.convs.values():
+        if hasattr(layer, "running_norm"):
+            raise RequestError(f"{trainer}: {config.says('conv', 'radius')} is a measure of whole batches")
+    if config.tree["trainer"]["precision"] == "16-mixed":  # each process would scale and skip by its own
+        raise RequestError(f"{config.says('trainer', 'precision')}: must be bf16-mixed or float32")
+    if config.tree["trainer"].get("max_time") is not None:
+        raise RequestError(f"{config.says('trainer', 'max_time')}: the processes' clocks differ; epochs=N")
+
+
+def train_apart(config: Config, train: Train) -> Result:
+    """Train a run in a process per device; it returns and raises what `train` does."""
     seen = visible_devices(config)
     ranks: list[Process] = []
     with tempfile.TemporaryDirectory() as folder, _forwarding_signals(ranks) as received:
@@ -67,7 +93,7 @@ def train_apart(config: Config) -> Result:
             for rank, gpu in enumerate(seen):
                 environment = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
                 terminal = [Connection(os.dup(fd), readable=False) for fd in OUTPUTS] if rank == 0 else []
-                told = (config, rank, len(seen), str(Path(folder, "meeting")), terminal)
+                told = (config, train, rank, len(seen), str(Path(folder, "meeting")), terminal)
                 ranks.append(Process(_take_part, *told, **environment))
             for signum in received:  # while they were started
                 for process in ranks:
@@ -98,19 +124,15 @@ def train_apart(config: Config) -> Result:
     return failed(config, f"rank {first} of {len(seen)}: {answer.error}", answer.traceback)
 
 
-def _take_part(config: Config, rank: int, size: int, meeting: str, terminal: Sequence[Connection]) -> Result:
+def _take_part(
+    config: Config, train: Train, rank: int, size: int, meeting: str, terminal: Sequence[Connection]
+) -> Result:
     """What a rank does in its process: train, and answer with a result, whatever happens."""
-    from cnnlab import distributed
-    from cnnlab.train import train
-
     quiet_libraries()
     if terminal:
         for output, fd in zip(terminal, OUTPUTS, strict=True):
             os.dup2(output.fileno(), fd)
-        warnings = logging.StreamHandler()
-        warnings.setLevel(logging.WARNING)
-        warnings.setFormatter(logging.Formatter("%(message)s"))
-        logging.getLogger("cnnlab").addHandler(warnings)
+        warn_on_terminal()
     try:
         with distributed.joined(rank, size, meeting):
             return train(config)

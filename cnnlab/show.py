@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnlab.allowed import RequestError, whole
-from cnnlab.bench.costs import announce
 from cnnlab.compose import Composer
 from cnnlab.config import Config
 from cnnlab.parser import Parser
 from cnnlab.quiet import quiet_libraries
+from cnnlab.terminal import announce, warn_on_terminal
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from PIL.Image import Image
@@ -49,7 +49,6 @@ def main(arguments: Sequence[str]) -> int:
     announce("reading the data")
     quiet_libraries()
     from cnnlab.build import build_data
-    from cnnlab.launch import warn_on_terminal
 
     warn_on_terminal()
     try:

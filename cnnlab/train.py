@@ -42,7 +42,7 @@ def train(config: Config, *, shared: bool = False) -> Result:
         Interrupted: a signal came; the run is checkpointed and resumes where it stopped.
     """
     if distributed.size() == 1 and ranks.processes(config) > 1:
-        return ranks.train_apart(config)
+        return ranks.train_apart(config, train)
     leads = distributed.rank() == 0  # the one process of the run that writes
     tree = config.tree
     before = Result.read(config.folder) if tree["resume"] else None
@@ -61,7 +61,7 @@ def train(config: Config, *, shared: bool = False) -> Result:
     task = build_task(config, data, fit=afresh)
     with refusals(config, "pretraining"):
         pretraining.check(config, task)
-    distributed.check(config, task)
+    ranks.check(config, task)
     averaging = build(config, ("averaging",))
     callbacks: list[pl.Callback] = [StepSeed(tree["seed"]), averaging, recorder, checkpoints]
     if bars := tree["sweep"].get("prune"):

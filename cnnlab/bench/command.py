@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab.allowed import RequestError
-from cnnlab.bench.costs import COSTS, Rows, announce, compare
+from cnnlab.bench.costs import COSTS, Rows, compare
 from cnnlab.bench.measurement import Measurement, Table
 from cnnlab.compose import Composer
 from cnnlab.config import Config, default_words, shown
-from cnnlab.launch import quiet_libraries
 from cnnlab.network import PARTS
 from cnnlab.parser import Parser
 from cnnlab.provenance import commit
+from cnnlab.quiet import quiet_libraries
+from cnnlab.terminal import announce
 
 HELP = """\
 What convolutions cost: parameters, multiply-accumulates (MACs), time, memory.

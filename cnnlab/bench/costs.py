@@ -18,12 +18,6 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def announce(text: str) -> None:
-    """What is under way, on a terminal: a line that the next overwrites; no thread redraws it."""
-    if sys.stderr.isatty():
-        print(end=f"\r\033[K{text[: _columns() - 1]}", file=sys.stderr, flush=True)
-
-
 class Rows:
     """Shows each row as soon as it is there; on a terminal those of one setting stand under one heading."""
 

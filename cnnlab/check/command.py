@@ -15,13 +15,13 @@ from rich.text import Text
 
 import cnnlab.check
 from cnnlab.allowed import RequestError, one_of
-from cnnlab.bench.costs import announce
 from cnnlab.check.finding import Finding
 from cnnlab.compose import Composer
 from cnnlab.parser import Parser
 from cnnlab.quiet import quiet_libraries
 from cnnlab.report.table import console
 from cnnlab.signature import signature
+from cnnlab.terminal import announce
 
 HELP = """\
 Check a configuration before it is trained: is the gradient right, does it learn

@@ -5,7 +5,6 @@ from typing import Any
 
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config
-from cnnlab.ranks import is_distributed
 from cnnlab.result import Result
 from cnnlab.sweep import manifest
 from cnnlab.sweep.job import Job, Launcher
@@ -30,7 +29,7 @@ def run_jobs(
         Interrupted: a signal came; the running jobs are checkpointed, the others left pending.
     """
     for config in configs:
-        if is_distributed(config):
+        if config.is_distributed:
             raise RequestError(f"{config.says('trainer')}: trains on several devices, a sweep's job has one")
     jobs = {config.key: Job(config) for config in configs}
     kept = ("done",) if retry_failed else ("done", "failed")

@@ -11,7 +11,7 @@ from cnnlab.result import Result
 from cnnlab.sweep import worker
 from cnnlab.sweep.job import Job
 from cnnlab.sweep.loop import TICK_S, see_through
-from cnnlab.sweep.machine import Slot, slots
+from cnnlab.sweep.machine import Slot, gpus, slots
 from cnnlab.sweep.process import Process
 
 
@@ -37,12 +37,12 @@ class LocalLauncher:
         """Places for jobs of these configurations."""
         on_cpu = all(config.tree["trainer"]["accelerator"] == "cpu" for config in configs)
         if self.gpus is None and not on_cpu:
-            asked = Process(worker.gpus)
+            asked = Process(gpus)
             while not asked.ended():
                 wait(asked.sources)
             self.gpus = asked.answer or []
-        gpus = [] if on_cpu else self.gpus or []
-        return slots(len(configs), jobs=self.jobs, gpus=gpus, jobs_per_gpu=self.jobs_per_gpu)
+        seen = [] if on_cpu else self.gpus or []
+        return slots(len(configs), jobs=self.jobs, gpus=seen, jobs_per_gpu=self.jobs_per_gpu)
 
     def at_a_time(self, config: Config) -> int:
         """As many for every batch: the threads of a job, and so its bits, would else depend on the batch."""

@@ -4,10 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from cnnlab.folder import is_taken
+from cnnlab.folder import failed, is_taken
 from cnnlab.result import Result
 from cnnlab.signals import Signals
-from cnnlab.sweep import worker
 from cnnlab.sweep.job import Job
 
 TICK_S = 0.5  # between two looks at signals, at other launchers' runs and at the progress of the jobs
@@ -94,6 +93,6 @@ def conclude(entry: Running, *, stopped: bool) -> None:
     elif stopped:  # too early to have left anything
         job.state = "pending"
     else:
-        job.end(worker.failed(job.config, entry.end, said[-TAIL:] or None))
+        job.end(failed(job.config, entry.end, said[-TAIL:] or None))
     if job.state == "elsewhere":
         job.result = None

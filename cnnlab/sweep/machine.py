@@ -29,6 +29,15 @@ def slots(count: int, *, jobs: int | None, gpus: list[str], jobs_per_gpu: int) -
     return [Slot(threads, gpus[i % len(gpus)] if gpus else None) for i in range(max(1, at_a_time))]
 
 
+def gpus() -> list[str]:
+    """The accelerators that torch sees, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (visible.split(",") if visible else [str(i) for i in range(count)])[:count]
+
+
 def cores() -> int:
     """Physical cores that affinity and the cgroup's quota leave to this process, counted without torch."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)

@@ -1,13 +1,12 @@
 """What a job does in its own process: train, and answer with a result, whatever happens."""
 
-import os
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config
-from cnnlab.folder import RunFolder, Taken
+from cnnlab.folder import Taken, failed
 from cnnlab.quiet import quiet_libraries
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted
@@ -64,27 +63,3 @@ def measure(config: Config) -> Result:
         # Validation goes forward only, which is a third of the work.
         result.wall_s = images * (1 + sizes["val"] / sizes["train"] / 3) / result.images_per_s
     return result
-
-
-def gpus() -> list[str]:
-    """The accelerators that torch sees, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return (visible.split(",") if visible else [str(i) for i in range(count)])[:count]
-
-
-def failed(config: Config, error: str, trace: str | None) -> Result:
-    """Record that a run failed, where it could not do so itself."""
-    config = replace(config, tree=config.tree | {"resume": True})  # its folder stays where it is
-    try:
-        with RunFolder(config):
-            result = Result.read(config.folder) or Result.of(config)
-            result.status, result.error, result.traceback = "failed", error, trace
-            result.write(config.folder)
-            return result
-    except Taken as taken:  # the server is gone, and with it the news of a job that lives on
-        return Result.of(config, status="elsewhere", error=str(taken))
-    except RequestError as unwritable:
-        return Result.of(config, status="failed", error=f"{error} ({unwritable})", traceback=trace)
