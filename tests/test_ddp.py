@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -143,6 +144,8 @@ class Strike(NoAveraging):
         self.once.touch()
         parent = multiprocessing.parent_process()
         os.kill(parent.pid if self.watcher and parent is not None else os.getpid(), self.signum)
+        if self.watcher and self.signum == signal.SIGKILL:
+            time.sleep(60)  # a process that is killed takes a moment to be gone, and the rest is a few steps
 
 
 DDP = [*LINES, "trainer=ddp", "trainer.devices=2", "model.dropout=0.2", "augmentation=crop_flip"]

