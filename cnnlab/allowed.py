@@ -13,6 +13,7 @@ ValueError: angular must be one of cosine, linear; got 'cosin', did you mean 'co
 import difflib
 import math
 from collections.abc import Iterable
+from operator import ge, gt, le, lt
 from typing import Any
 
 
@@ -42,12 +43,22 @@ def one_of(name: str, value: Any, words: Iterable[Any]) -> Any:
     return value
 
 
-def number(name: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> Any:
-    """A real number (int or float, not bool) within its bound; inf counts, nan does not."""
-    bound = f" > {above}" if above is not None else f" >= {at_least}" if at_least is not None else ""
+def number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """A real number (int or float, not bool) within its bounds; inf counts, nan does not."""
+    bounds = [(">", above, gt), (">=", at_least, ge), ("<", below, lt), ("<=", at_most, le)]
+    asked = [(sign, bound, holds) for sign, bound, holds in bounds if bound is not None]
     real = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-    if not real or (above is not None and value <= above) or (at_least is not None and value < at_least):
-        raise ValueError(f"{name} must be a number{bound}, got {value!r}")
+    if not real or not all(holds(value, bound) for _, bound, holds in asked):
+        allowed = " and".join(f" {sign} {bound}" for sign, bound, _ in asked)
+        raise ValueError(f"{name} must be a number{allowed}, got {value!r}")
     return value
 
 

@@ -97,9 +97,7 @@ class Ema(Averaging):
 
     def __init__(self, *, decay: float = 0.999):
         super().__init__()
-        if not 0 <= number("decay", decay) < 1:
-            raise ValueError(f"decay must be a number >= 0 and < 1, got {decay}")
-        self.most = decay
+        self.most = number("decay", decay, at_least=0, below=1)
 
     def decay(self, trainer: pl.Trainer, task: pl.LightningModule) -> float:
         return min(self.most, trainer.global_step / (9 + trainer.global_step))
@@ -116,9 +114,7 @@ class RunningAverage(Averaging):
 
     def __init__(self, *, start: float = 0.5):
         super().__init__()
-        if not 0 <= number("start", start) < 1:
-            raise ValueError(f"start must be a number >= 0 and < 1, got {start}")
-        self.start = start
+        self.start = number("start", start, at_least=0, below=1)
 
     def decay(self, trainer: pl.Trainer, task: pl.LightningModule) -> float:
         before = int(self.start * task.steps)  # type: ignore[operator]

@@ -41,12 +41,9 @@ class Annealed(Constant):
     """
 
     def __init__(self, *, start: float = 0.5, end: float = 0.99, over: float = 1.0):
-        for name, value in (("start", start), ("end", end)):
-            if number(name, value, at_least=0) >= 1:
-                raise ValueError(f"{name} must be a number >= 0 and < 1, got {value}")
-        if number("over", over, above=0) > 1:
-            raise ValueError(f"over must be a number > 0 and <= 1, got {over}")
-        self.start, self.end, self.over = start, end, over
+        self.start = number("start", start, at_least=0, below=1)
+        self.end = number("end", end, at_least=0, below=1)
+        self.over = number("over", over, above=0, at_most=1)
 
     def check(self, optimizer: Optimizer) -> None:
         if not optimizer.param_groups[0].get("momentum"):

@@ -122,9 +122,7 @@ class Penalties:
         self.l2, self.l1 = finite("l2", l2, at_least=0), finite("l1", l1, at_least=0)
         self.biases = truth("biases", biases)
         self.max_norm = None if max_norm is None else finite("max_norm", max_norm, above=0)
-        if not 0 <= number("dropconnect", dropconnect) < 1:
-            raise ValueError(f"dropconnect must be a number >= 0 and < 1, got {dropconnect}")
-        self.dropconnect = dropconnect
+        self.dropconnect = number("dropconnect", dropconnect, at_least=0, below=1)
         self.warned = False
 
     def __call__(self, net: nn.Module) -> Tensor | float:

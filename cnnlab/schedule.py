@@ -101,8 +101,7 @@ class Plateau(LRScheduler):
         cooldown: int = 0,
         min_lr: float = 0.0,
     ) -> None:
-        if number("factor", factor, above=0) >= 1:
-            raise ValueError(f"factor must be a number > 0 and < 1, got {factor}")
+        number("factor", factor, above=0, below=1)
         self.reduction = ReduceLROnPlateau(
             optimizer,
             factor=factor,
@@ -151,8 +150,7 @@ def one_cycle(
     Source: Smith and Topin 2017, arXiv:1708.07120; the form of torch's OneCycleLR.
     Differs: momentum and betas stay as the optimiser has them, so that only the learning rate changes.
     """
-    if number("pct_start", pct_start, above=0) >= 1:
-        raise ValueError(f"pct_start must be a number > 0 and < 1, got {pct_start}")
+    number("pct_start", pct_start, above=0, below=1)
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

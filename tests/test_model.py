@@ -170,8 +170,8 @@ def test_width_multiplies_every_layer_but_the_last(word):
     ("word", "knobs", "line"),
     [
         ("mlp", {"dense": 3}, "dense must be a list of whole numbers >= 1, got 3"),
-        ("mlp", {"dropout": 2}, "dropout must be a number from 0 to 1, got 2"),
-        ("all_cnn_c", {"input_dropout": 1.5}, "input_dropout must be a number from 0 to 1, got 1.5"),
+        ("mlp", {"dropout": 2}, "dropout must be a number >= 0 and <= 1, got 2"),
+        ("all_cnn_c", {"input_dropout": 1.5}, "input_dropout must be a number >= 0 and <= 1, got 1.5"),
         ("resnet", {"depth": 18}, "depth must be 6n + 2 (8, 14, 20, 32, 44, 56, 110), got 18"),
         ("resnet", {"depth": 2}, "depth must be a whole number >= 8, got 2"),
         ("resnet", {"batch_norm": None}, "batch_norm must be true or false, got None"),

@@ -126,8 +126,8 @@ def test_it_takes_the_smallest_image_that_its_pools_allow():
         ({"kernel_size": -3}, "kernel_size must be a whole number >= 1, got -3"),
         ({"padding": "sane"}, "padding must be one of same, valid, full; got 'sane', did you mean 'same'?"),
         ({"batch_norm": 1}, "batch_norm must be true or false, got 1"),
-        ({"dropout": -0.1}, "dropout must be a number >= 0, got -0.1"),
-        ({"dropout": 1.5}, "dropout must be a number from 0 to 1, got 1.5"),
+        ({"dropout": -0.1}, "dropout must be a number >= 0 and <= 1, got -0.1"),
+        ({"dropout": 1.5}, "dropout must be a number >= 0 and <= 1, got 1.5"),
         ({"filters": [3], "activation": Maxout}, "k must divide the number of channels, 3, got 2"),
         (
             {"filters": [4], "dense": [3], "activation": Maxout},

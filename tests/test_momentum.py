@@ -62,9 +62,9 @@ def test_an_optimizer_without_momentum_is_refused_before_anything_is_written(opt
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
-        ({"start": -0.1}, "start must be a number >= 0, got -0.1"),
+        ({"start": -0.1}, "start must be a number >= 0 and < 1, got -0.1"),
         ({"end": 1}, "end must be a number >= 0 and < 1, got 1"),
-        ({"over": 0}, "over must be a number > 0, got 0"),
+        ({"over": 0}, "over must be a number > 0 and <= 1, got 0"),
         ({"over": 2}, "over must be a number > 0 and <= 1, got 2"),
     ],
 )

@@ -264,7 +264,7 @@ def test_a_run_that_diverges_says_the_same_and_has_its_pictures(tmp_path):
     ("line", "said"),
     [
         ("monitor.every_n_steps=0", "must be a whole number >= 1, got 0"),
-        ("monitor.near_zero=-1", "must be a number >= 0, got -1"),
+        ("monitor.near_zero=-1", "must be a number >= 0 and < 1, got -1"),
         ("monitor.bins=2.5", "must be a whole number >= 1, got 2.5"),
     ],
 )

@@ -11,17 +11,11 @@ from torch import nn
 from cnnlab.allowed import number, whole
 
 
-def probability(name: str, value: float) -> float:
-    if number(name, value, at_least=0) > 1:
-        raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
-    return value
-
-
 class Flip(nn.Module):
     """Each image mirrored left to right with probability p.
 
     Shape: (N, C, H, W) -> the same, in the same dtype.
-    Raises: ValueError where p is not a number from 0 to 1.
+    Raises: ValueError where p is not in 0..1.
 
     >>> Flip(p=1)(torch.tensor([[[[1, 2, 3]]]])).tolist()
     [[[[3, 2, 1]]]]
@@ -29,7 +23,7 @@ class Flip(nn.Module):
 
     def __init__(self, *, p: float = 0.5) -> None:
         super().__init__()
-        self.p = probability("p", p)
+        self.p = number("p", p, at_least=0, at_most=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -45,7 +39,7 @@ class CropFlip(nn.Module):
 
     Source: He et al. 2016, Deep Residual Learning, section 4.2 (after Lee et al. 2015).
     Shape: (N, C, H, W) -> the same, in the same dtype.
-    Raises: ValueError where padding is not a whole number >= 0 or p not a number from 0 to 1.
+    Raises: ValueError where padding is not a whole number >= 0 or p not in 0..1.
 
     >>> CropFlip(padding=0, p=1)(torch.tensor([[[[1, 2, 3]]]])).tolist()
     [[[[3, 2, 1]]]]
@@ -54,7 +48,7 @@ class CropFlip(nn.Module):
     def __init__(self, *, padding: int = 4, p: float = 0.5) -> None:
         super().__init__()
         self.padding = whole("padding", padding, at_least=0)
-        self.p = probability("p", p)
+        self.p = number("p", p, at_least=0, at_most=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.training:

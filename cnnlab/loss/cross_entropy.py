@@ -25,8 +25,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
     targets: ClassVar[str] = "class"
 
     def __init__(self, *, label_smoothing: float = 0.0):
-        if number("label_smoothing", label_smoothing, at_least=0) > 1:
-            raise ValueError(f"label_smoothing must be a number from 0 to 1, got {label_smoothing}")
+        number("label_smoothing", label_smoothing, at_least=0, at_most=1)
         super().__init__(label_smoothing=label_smoothing)
 
     def at_random(self, n: int) -> float:

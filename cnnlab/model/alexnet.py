@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cnnlab.allowed import truth, whole
+from cnnlab.allowed import number, truth, whole
 from cnnlab.model.dense import DenseLayers, check_slides
-from cnnlab.model.stack import MAX_2X2, Factory, Stack, check_probability, sized
+from cnnlab.model.stack import MAX_2X2, Factory, Stack, sized
 
 
 class AlexNet(nn.Module):
@@ -48,7 +48,7 @@ class AlexNet(nn.Module):
         super().__init__()
         whole("groups", groups, at_least=1)
         truth("norm", norm)
-        check_probability("dropout", dropout)
+        number("dropout", dropout, at_least=0, at_most=1)
         truth("dense_as_conv", dense_as_conv)
 
         def build() -> Stack:

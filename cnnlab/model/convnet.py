@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cnnlab.allowed import one_of, truth, whole
+from cnnlab.allowed import number, one_of, truth, whole
 from cnnlab.model.dense import DenseLayers, check_slides
-from cnnlab.model.stack import MAX_2X2, Factory, Stack, check_probability, check_sizes, sized
+from cnnlab.model.stack import MAX_2X2, Factory, Stack, check_sizes, sized
 
 
 class ConvNet(nn.Module):
@@ -58,7 +58,7 @@ class ConvNet(nn.Module):
         whole("kernel_size", kernel_size, at_least=1)
         one_of("padding", padding, ["same", "valid", "full"])
         truth("batch_norm", batch_norm)
-        check_probability("dropout", dropout)
+        number("dropout", dropout, at_least=0, at_most=1)
         truth("dense_as_conv", dense_as_conv)
         check_sizes("filters", filters)
         check_sizes("dense", dense)

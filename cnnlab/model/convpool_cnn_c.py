@@ -2,8 +2,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from cnnlab.allowed import number
 from cnnlab.model.dense import SlidingLinear
-from cnnlab.model.stack import MAX_2X2, Factory, Stack, check_probability, sized
+from cnnlab.model.stack import MAX_2X2, Factory, Stack, sized
 
 
 class ConvPoolCNNC(nn.Module):
@@ -38,8 +39,8 @@ class ConvPoolCNNC(nn.Module):
         dropout: float = 0.5,
     ):
         super().__init__()
-        check_probability("input_dropout", input_dropout)
-        check_probability("dropout", dropout)
+        number("input_dropout", input_dropout, at_least=0, at_most=1)
+        number("dropout", dropout, at_least=0, at_most=1)
 
         def build() -> Stack:
             stack = Stack(input_shape[0], conv, activation, pooling, width=width)

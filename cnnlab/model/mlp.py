@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cnnlab.allowed import truth
+from cnnlab.allowed import number, truth
 from cnnlab.model.dense import DenseLayers
-from cnnlab.model.stack import MAX_2X2, Factory, check_probability, check_sizes
+from cnnlab.model.stack import MAX_2X2, Factory, check_sizes
 
 
 class MLP(nn.Module):
@@ -37,7 +37,7 @@ class MLP(nn.Module):
     ):
         super().__init__()
         check_sizes("dense", dense)
-        check_probability("dropout", dropout)
+        number("dropout", dropout, at_least=0, at_most=1)
         truth("dense_as_conv", dense_as_conv)
         self.classifier = DenseLayers(
             input_shape,

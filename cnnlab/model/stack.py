@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from cnnlab.allowed import finite, number, whole
+from cnnlab.allowed import finite, whole
 
 Factory = Callable[..., nn.Module]
 MAX_2X2 = functools.partial(nn.MaxPool2d, 2)
@@ -116,11 +116,6 @@ def check_sizes(name: str, sizes: Sequence[int]) -> None:
         raise ValueError(f"{name} must be a list of whole numbers >= 1, got {sizes!r}")
     for size in sizes:
         whole(name, size, at_least=1)
-
-
-def check_probability(name: str, value: float) -> None:
-    if number(name, value, at_least=0) > 1:
-        raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
 
 
 def expanded(channels: int, layer: nn.Module) -> int:

@@ -51,9 +51,7 @@ class LayerMonitor(pl.Callback):
         activations: tuple[type, ...],
     ) -> None:
         self.every_n_steps = whole("every_n_steps", every_n_steps, at_least=1)
-        self.near_zero = number("near_zero", near_zero, at_least=0)
-        if near_zero >= 1:
-            raise ValueError(f"near_zero must be a number >= 0 and < 1, got {near_zero}")
+        self.near_zero = number("near_zero", near_zero, at_least=0, below=1)
         self.bins = whole("bins", bins, at_least=1)
         self.recorder, self.activations = recorder, activations
         self.folder = recorder.history.path.parent
