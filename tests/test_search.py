@@ -11,7 +11,7 @@ from cnnlab.compose import Composer
 from cnnlab.config import Config
 from cnnlab.result import Result
 from cnnlab.search.command import search
-from cnnlab.search.settings import Settings, settings_of
+from cnnlab.search.settings import Settings
 from cnnlab.search.space import space_of
 from cnnlab.search.study import Study
 from cnnlab.search.summary import edges, importances
@@ -272,37 +272,6 @@ def test_what_mattered_is_told_apart_from_what_did_not(tmp_path):
         study.tell(trial, [-abs(math.log10(trial.params["optimizer.lr"] / BEST_LR))], [])
     assert importances(study)["optimizer.lr"] > 0.8
     assert importances(study_of(tmp_path, LR, n_trials=3)) == {}
-
-
-SETTINGS = {
-    "metric": ("test/accuracy", "validation"),
-    "direction": ("up", "maximize, minimize"),
-    "sampler": ("tp", "'tpe'"),
-    "n_trials": (0, ">= 1"),
-    "stages": ([5, 1], "rising"),
-    "seeds": ("x", "whole number"),
-    "prune_from": (0, ">= 1"),
-    "seed": (-1, ">= 0"),
-}
-
-
-@pytest.mark.parametrize("knob", SETTINGS)
-def test_a_wrong_setting_is_refused_in_one_line(knob):
-    value, allowed = SETTINGS[knob]
-    with pytest.raises(RequestError) as refusal:
-        settings_of({"_target_": "x", knob: value})
-    assert str(refusal.value).startswith(f"hydra/sweeper=search hydra.sweeper.{knob} must be")
-    assert allowed in str(refusal.value)
-
-
-def test_the_word_in_conf_has_every_knob_at_its_default():
-    from omegaconf import OmegaConf
-
-    from cnnlab.registry import CONF
-
-    node = OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml"))
-    assert node.pop("_target_") == "cnnlab.search.settings.Settings"
-    assert node == dataclasses.asdict(Settings()) | {"stages": []}
 
 
 def test_what_no_run_can_be_made_of_is_refused_in_one_line(ask):
