@@ -11,13 +11,18 @@ import tarfile
 import numpy as np
 import pytest
 
+import cnnlab
+from cnnlab.allowed import RequestError
+from cnnlab.compose import Composer
 from cnnlab.data.cifar import CIFAR10, CIFAR100
+from cnnlab.train import train
 from tests.web import Web
 
 NAMES = {
     "cifar10": {"class": [*"abcdefghij"]},
     "cifar100": {"coarse": [f"kind{i}" for i in range(20)], "fine": [f"thing{i}" for i in range(100)]},
 }
+COARSE = np.arange(100, dtype=np.uint8) * 7 % 20  # the superclass of each class
 SOURCES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 FORMS = [(word, form) for word in SOURCES for form in (0, 1)]
 
@@ -29,7 +34,10 @@ def written(word, form, seed=0, count=4):
     batches, files = {}, {}
     for name in (*version.train, version.test):
         pixels = draw.integers(0, 256, (count, 3072), dtype=np.uint8)
-        labels = {kind: draw.integers(0, len(words), count, dtype=np.uint8) for kind, words in names.items()}
+        kind, words = [*names.items()][-1]
+        labels = {kind: draw.integers(0, len(words), count, dtype=np.uint8)}
+        if word == "cifar100":
+            labels = {"coarse": COARSE[labels["fine"]], **labels}
         batches[name] = pixels.reshape(-1, 3, 32, 32), labels
         if form == 0:
             files[name] = np.column_stack([*labels.values(), pixels]).tobytes()
@@ -70,6 +78,11 @@ def check(source, version, batches, kind):
     assert np.array_equal(test_images, batches[version.test][0])
     assert np.array_equal(test_labels, batches[version.test][1][kind])
     assert source.class_names == NAMES[source.name][kind]
+    if kind == "fine":
+        seen = {int(label) for _, labels in batches.values() for label in labels["fine"]}
+        assert source.superclasses == [int(COARSE[n]) if n in seen else -1 - n for n in range(100)]
+    else:
+        assert source.superclasses is None
 
 
 @pytest.mark.parametrize(("word", "form"), FORMS)
@@ -107,11 +120,11 @@ def test_an_archive_with_one_flipped_bit_is_refused_by_name(monkeypatch, tmp_pat
     version, files, _ = written(word, form)
     known(monkeypatch, word, packed(version, files, tmp_path))
     path = tmp_path / version.archive.name
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=f"{version.archive.name} is damaged"):
-        SOURCES[word](root=str(tmp_path)).load()
+    whole = path.read_bytes()
+    for place in (0, 5, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=f"{version.archive.name} is damaged"):
+            SOURCES[word](root=str(tmp_path)).load()
 
 
 @pytest.mark.parametrize(("word", "form"), FORMS)
@@ -167,8 +180,42 @@ def test_a_label_out_of_range_is_refused(tmp_path):
     _, files, _ = written("cifar10", 0)
     for name, data in files.items():
         (tmp_path / name).write_bytes(b"\x0a" + data[1:] if name == "data_batch_2.bin" else data)
-    with pytest.raises(ValueError, match=r"data_batch_2.bin: labels must be 0\.\.9, got \d\.\.10"):
+    with pytest.raises(ValueError, match=r"data_batch_2.bin: class labels must be 0\.\.9, got \d\.\.10"):
         CIFAR10(root=str(tmp_path)).load()
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_a_class_of_two_superclasses_is_refused(tmp_path, form):
+    _, files, _ = written("cifar100", form)
+    if form == 0:
+        files["train.bin"], files["test.bin"] = (
+            bytes([coarse, 7]) + data[2:3074]
+            for coarse, data in ((3, files["train.bin"]), (5, files["test.bin"]))
+        )
+    else:
+        for name, coarse in (("train", 3), ("test", 5)):
+            content = pickle.loads(files[name])
+            files[name] = pickle.dumps(content | {b"coarse_labels": [coarse] * 4, b"fine_labels": [7] * 4})
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=r"root=.*: expected one coarse label a class, thing7 has 3 and 5$"):
+        CIFAR100(root=str(tmp_path)).load()
+    source = CIFAR100(root=str(tmp_path), labels="coarse")
+    assert source.load()[1][1].unique().tolist() == [5]
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_a_run_descends_the_tree_of_the_superclasses(tmp_path, form):
+    _, files, _ = written("cifar100", form, count=200)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    lines = ["dataset=cifar100", f"dataset.root={tmp_path}", "loss=hierarchical_softmax", "loss.tree=coarse"]
+    lines += ["model=linear", "epochs=1", "trainer.max_steps=1", "trainer.accelerator=cpu", "threads=1"]
+    config = Composer().one([*lines, "logger=none", f"output_dir={tmp_path}"])
+    assert train(config).status == "done"
+    assert cnnlab.load(config.folder).net.dense.out_features == 20 + 100  # at the root, and below it
+    with pytest.raises(RequestError, match=r"loss\.tree=coarse: must be balanced where the data have no"):
+        train(Composer().one([*lines, "dataset.labels=coarse"]))
 
 
 def test_what_is_missing_is_said_with_its_place(tmp_path):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cnnlab.data.download import Remote, fetch, home
+from cnnlab.data.download import Remote, check, fetch, home
 from tests.web import Web
 
 CONTENT = bytes(range(256)) * 40
@@ -68,19 +68,24 @@ def test_without_download_one_line_says_what_to_put_where(tmp_path):
 def test_a_flipped_bit_in_a_file_that_is_there_is_found_and_the_file_left(tmp_path):
     torn = CONTENT[:500] + bytes([CONTENT[500] ^ 1]) + CONTENT[501:]
     (tmp_path / "data.bin").write_bytes(torn)
+    path = fetch(Remote("data.bin", MD5, ("http://example.org/",)), tmp_path, download=True)
     with pytest.raises(
         ValueError, match=rf"root={tmp_path}: data.bin is damaged: its MD5 is \w+, should be {MD5}"
     ):
-        fetch(Remote("data.bin", MD5, ("http://example.org/",)), tmp_path, download=True)
+        check(path, MD5)
     assert (tmp_path / "data.bin").read_bytes() == torn
 
 
 def test_of_several_that_ask_at_once_one_downloads(tmp_path, offered):
     with Web(offered) as web:
         remote = Remote("data.bin", MD5, (web.url,))
-        threads = [
-            threading.Thread(target=fetch, args=(remote, tmp_path), kwargs={"download": True}) for _ in "abc"
-        ]
+        together = threading.Barrier(3)
+
+        def ask():
+            together.wait()
+            fetch(remote, tmp_path, download=True)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:

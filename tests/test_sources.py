@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,6 @@ import torch
 
 from cnnlab.data.idx import CONTENTS, MNIST, FashionMNIST, read_idx
 from tests.web import Web
-
-CIFAR10 = Path(__file__).parents[2] / "shared/data/cifar10"
 
 
 def idx(array):
@@ -203,14 +200,3 @@ def test_a_column_that_is_not_there_is_answered_with_those_that_are(tmp_path):
     write(tmp_path / "train.parquet", [png(RGB)], [0])
     with pytest.raises(ValueError, match=r"^image_column must be one of img"):
         hub(tmp_path, image_column="imgs").load()
-
-
-@pytest.mark.skipif(not CIFAR10.is_dir(), reason=f"no CIFAR-10 in {CIFAR10}")
-def test_cifar10_is_read_whole():
-    source = hub(CIFAR10)
-    (images, labels), (test_images, test_labels) = source.load()
-    assert images.shape == (50_000, 3, 32, 32)
-    assert test_images.shape == (10_000, 3, 32, 32)
-    assert labels.bincount().tolist() == [5000] * 10
-    assert test_labels.bincount().tolist() == [1000] * 10
-    assert source.class_names[:2] == ["airplane", "automobile"]

@@ -10,7 +10,7 @@ from cnnlab.data.svhn import SVHN
 from tests.web import Web
 
 
-def written(folder, monkeypatch, mirrors=("http://127.0.0.1:9/",), counts=(7, 3), **changes):
+def written(folder, monkeypatch, mirrors=("http://127.0.0.1:9/",), counts=(7, 3), packed=True, **changes):
     """Both files; their pixels (H, W, C, N) and labels."""
     draw = np.random.default_rng(0)
     parts, remotes = [], []
@@ -19,7 +19,7 @@ def written(folder, monkeypatch, mirrors=("http://127.0.0.1:9/",), counts=(7, 3)
             "X": draw.integers(0, 256, (32, 32, 3, count), dtype=np.uint8),
             "y": np.append(draw.integers(1, 11, (count - 1, 1)), [[10]], axis=0).astype(np.uint8),
         }
-        savemat(folder / remote.name, content | changes, do_compression=True)
+        savemat(folder / remote.name, content | changes, do_compression=packed)
         md5 = hashlib.md5((folder / remote.name).read_bytes()).hexdigest()
         remotes.append(remote._replace(md5=md5, mirrors=mirrors))
         parts.append((content["X"], content["y"]))
@@ -65,9 +65,10 @@ def test_a_flipped_bit_is_found_and_a_torn_file_is_named(monkeypatch, tmp_path):
     written(tmp_path, monkeypatch)
     path = tmp_path / "test_32x32.mat"
     whole = path.read_bytes()
-    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
-    with pytest.raises(ValueError, match=r"test_32x32\.mat is damaged"):
-        SVHN(root=str(tmp_path)).load()
+    for place in (0, 130, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"test_32x32\.mat is damaged"):
+            SVHN(root=str(tmp_path)).load()
     for torn in (whole[: len(whole) // 2], b"", b"no .mat file at all"):
         path.write_bytes(torn)
         remotes = (SVHN.remotes[0], SVHN.remotes[1]._replace(md5=hashlib.md5(torn).hexdigest()))

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from cnnlab.allowed import one_of, truth
-from cnnlab.data.download import Remote, fetch, home
+from cnnlab.data.download import Remote, check, fetch, home, located
 from cnnlab.data.unpickle import arrays
 
 PIXELS = 3 * 32 * 32  # bytes of an image: red, green, blue, each row by row
 MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
 
 Examples = tuple[torch.Tensor, torch.Tensor]
+Labels = dict[str, np.ndarray]  # kind of label -> those of each image
 
 
 class Binary(NamedTuple):
@@ -32,12 +33,12 @@ class Binary(NamedTuple):
     def files(self) -> tuple[str, ...]:
         return (*self.train, self.test, *self.names.values())
 
-    def examples(self, data: bytes, kind: str) -> tuple[np.ndarray, np.ndarray]:
-        size = len(self.names) + PIXELS
-        if not data or len(data) % size:
-            raise ValueError(f"expected records of {size:,} bytes, got {len(data):,} bytes")
-        records = np.frombuffer(data, np.uint8).reshape(-1, size)
-        return records[:, len(self.names) :], records[:, [*self.names].index(kind)]
+    def examples(self, data: bytes) -> tuple[np.ndarray, Labels]:
+        kinds = len(self.names)
+        if not data or len(data) % (kinds + PIXELS):
+            raise ValueError(f"expected records of {kinds + PIXELS:,} bytes, got {len(data):,} bytes")
+        records = np.frombuffer(data, np.uint8).reshape(-1, kinds + PIXELS)
+        return records[:, kinds:], dict(zip(self.names, records[:, :kinds].T, strict=True))
 
     def class_names(self, contents: Mapping[str, bytes], kind: str) -> list[str]:
         return contents[self.names[kind]].decode(errors="replace").split()
@@ -57,12 +58,14 @@ class Python(NamedTuple):
     def files(self) -> tuple[str, ...]:
         return (*self.train, self.test, self.meta)
 
-    def examples(self, data: bytes, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    def examples(self, data: bytes) -> tuple[np.ndarray, Labels]:
         content = arrays(data)
         try:
-            pixels, labels = np.asarray(content[b"data"]), np.asarray(content[self.keys[kind][0]], np.int64)
+            pixels = np.asarray(content[b"data"])
+            labels = {kind: np.asarray(content[key], np.int64) for kind, (key, _) in self.keys.items()}
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"expected a dictionary of data and {kind} labels: {error}") from None
+            expected = ", ".join(["data", *(key.decode() for key, _ in self.keys.values())])
+            raise ValueError(f"expected a dictionary of {expected}: {error}") from None
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (PIXELS,):
             raise ValueError(f"expected uint8 data (N, {PIXELS}), got {pixels.dtype} {pixels.shape}")
         return pixels, labels
@@ -75,7 +78,8 @@ class CIFAR10:
     """Photographs of animals and vehicles, 50,000 + 10,000 images of 32x32, three channels, 10 classes.
 
     `root` is the folder of an archive (binary or python version) or of what it unpacks to; without it
-    ~/.local/share/datasets/cifar10, to which the binary version (162 MB) is downloaded if `download`.
+    ~/.local/share/datasets/cifar10, to which the binary version (162 MB) is downloaded if `download`. An
+    archive must have its authors' checksum; of unpacked files no more than form and ranges can be checked.
 
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     Licence: not stated by its authors.
@@ -101,19 +105,18 @@ class CIFAR10:
             {"class": (b"labels", b"label_names")},
         ),
     )
-    counts: ClassVar[dict[str, int]] = {"class": 10}
+    counts: ClassVar[dict[str, int]] = {"class": 10}  # of each kind of label
     labels = "class"
 
     def __init__(self, *, root: str | None = None, download: bool = True) -> None:
         self.root = root
         self.download = truth("download", download)
         self.class_names: list[str] = []
+        self.superclasses: list[int] | None = None  # the coarse label of each fine one
 
     def files(self) -> list[Path]:
         """What is read: the files of an unpacked version, or an archive, which may be downloaded first."""
-        root = home(self.name) if self.root is None else Path(self.root).expanduser()
-        if self.root is not None and not root.is_dir():
-            raise FileNotFoundError(f"root={root}: no such folder")
+        root = located(self.root, home(self.name))
         for version in self.versions:
             for folder in (root / version.folder, root):
                 found = [folder / name for name in version.files]
@@ -127,6 +130,7 @@ class CIFAR10:
         files = self.files()
         (version,) = (v for v in self.versions if files[0].name in (v.archive.name, *v.train))
         if len(files) == 1:
+            check(files[0], version.archive.md5)
             contents = dict(members(files[0], version.files))
         else:
             contents = {file.name: file.read_bytes() for file in files}
@@ -139,31 +143,36 @@ class CIFAR10:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             file = version.names[self.labels] if isinstance(version, Binary) else version.meta
             raise ValueError(f"{where}: {file}: expected the names of {count} classes: {error}") from error
-        train = [self.part(version, contents, name, where) for name in version.train]
-        images, labels = (torch.cat(tensors) for tensors in zip(*train, strict=True))
-        return (images, labels), self.part(version, contents, version.test, where)
+        names = (*version.train, version.test)
+        parts = [self.part(version, contents[name], f"{where}: {name}") for name in names]
+        if self.labels == "fine":
+            fine, coarse = (np.concatenate([labels[kind] for _, labels in parts]) for kind in self.counts)
+            self.superclasses = superclasses(fine, coarse, self.class_names, where)
+        *train, test = [(images, torch.from_numpy(labels[self.labels])) for images, labels in parts]
+        images, classes = (torch.cat(tensors) for tensors in zip(*train, strict=True))
+        return (images, classes), test
 
-    def part(
-        self, version: Binary | Python, contents: Mapping[str, bytes], name: str, where: str
-    ) -> Examples:
-        """The images and labels of one file."""
+    def part(self, version: Binary | Python, data: bytes, where: str) -> tuple[torch.Tensor, Labels]:
+        """The images of a file, and its labels of each kind."""
         try:
-            pixels, numbers = version.examples(contents[name], self.labels)
-            labels = torch.from_numpy(numbers.astype(np.int64))
-            if len(labels) != len(pixels):
-                raise ValueError(f"expected {len(pixels):,} labels, got {len(labels):,}")
-            if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):
-                got = f"{labels.min()}..{labels.max()}"
-                raise ValueError(f"labels must be 0..{len(self.class_names) - 1}, got {got}")
+            pixels, found = version.examples(data)
+            labels = {kind: numbers.astype(np.int64) for kind, numbers in found.items()}
+            for kind, numbers in labels.items():
+                if len(numbers) != len(pixels):
+                    raise ValueError(f"expected {len(pixels):,} {kind} labels, got {len(numbers):,}")
+                if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.counts[kind]:
+                    got = f"{numbers.min()}..{numbers.max()}"
+                    raise ValueError(f"{kind} labels must be 0..{self.counts[kind] - 1}, got {got}")
         except ValueError as error:
-            raise ValueError(f"{where}: {name}: {error}") from error
+            raise ValueError(f"{where}: {error}") from error
         return torch.from_numpy(pixels.reshape(-1, 3, 32, 32).copy()), labels
 
 
 class CIFAR100(CIFAR10):
     """Photographs of things, 50,000 + 10,000 images of 32x32, three channels, 100 classes in 20 superclasses.
 
-    `labels` are fine (100) or coarse (20). `root` and `download` are as those of cifar10 (161 MB).
+    `labels` are fine (100) or coarse (20); both make the tree of loss=hierarchical_softmax loss.tree=coarse.
+    `root` and `download` are as those of cifar10 (161 MB).
 
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     Licence: not stated by its authors.
@@ -197,6 +206,20 @@ class CIFAR100(CIFAR10):
     def __init__(self, *, root: str | None = None, download: bool = True, labels: str = "fine") -> None:
         super().__init__(root=root, download=download)
         self.labels = one_of("labels", labels, self.counts)
+
+
+def superclasses(fine: np.ndarray, coarse: np.ndarray, names: list[str], where: str) -> list[int]:
+    """The coarse label of each class; a class that no image has is on its own.
+
+    >>> superclasses(np.array([2, 0, 2]), np.array([4, 1, 4]), ["cat", "rose", "dog"], "here")
+    [1, -2, 4]
+    """
+    found: dict[int, int] = {}
+    for label, superclass in np.unique(np.stack([fine, coarse], 1), axis=0).tolist():
+        if found.setdefault(label, superclass) != superclass:
+            got = f"{names[label]} has {found[label]} and {superclass}"
+            raise ValueError(f"{where}: expected one coarse label a class, {got}")
+    return [found.get(label, -1 - label) for label in range(len(names))]
 
 
 def members(archive: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:

@@ -33,16 +33,23 @@ def home(name: str) -> Path:
     return Path(share, "datasets", name)
 
 
-def fetch(remote: Remote, folder: Path, *, download: bool) -> Path:
-    """The file in the folder, downloaded if it is missing; what is there is checked, never overwritten.
+def located(root: str | None, otherwise: Path) -> Path:
+    """The folder that a user names, or else the usual one, which need not be there yet."""
+    if root is None:
+        return otherwise
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"root={folder}: no such folder")
+    return folder
 
-    Raises:
-        FileNotFoundError: it is missing, and may not or could not be downloaded; says where to put it.
-        ValueError: it is damaged.
+
+def fetch(remote: Remote, folder: Path, *, download: bool) -> Path:
+    """The file in the folder, downloaded if it is missing; what is there is never overwritten.
+
+    Raises: FileNotFoundError where it is missing, and may not or could not be downloaded; says where to put it.
     """
     path = folder / remote.name
-    if path.is_file():
-        check(path, remote.md5)
+    if path.is_file():  # whoever reads it checks it: a second's work, of which decoded data spare a run
         return path
     by_hand = f"download {remote.urls()[0]} to {folder}{os.sep}"
     if not download:

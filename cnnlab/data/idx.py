@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cnnlab.allowed import truth
-from cnnlab.data.download import Remote, fetch, home
+from cnnlab.data.download import Remote, fetch, home, located
 
 CONTENTS = ("images-idx3-ubyte", "labels-idx1-ubyte")  # 3 and 1: their dimensions
 UBYTE = 8  # the third byte of the magic number: element type; the fourth: number of dimensions
@@ -49,7 +49,8 @@ class MNIST:
     """Handwritten digits, 60,000 + 10,000 images of 28x28, one channel.
 
     `root` is the folder of the four idx files, .gz or not; without it ~/.local/share/datasets/mnist, to which
-    they (12 MB) are downloaded if `download`.
+    they (12 MB) are downloaded if `download`. Of files that are there already only form and ranges can be
+    checked, and the checksum that a .gz has within.
 
     Source: LeCun, Bottou, Bengio & Haffner 1998, Gradient-Based Learning Applied to Document Recognition.
     Licence: not stated by its authors; often given as CC BY-SA 3.0.
@@ -73,7 +74,7 @@ class MNIST:
         self.download = truth("download", download)
 
     def files(self) -> list[Path]:
-        folder = self.folder()
+        folder = located(self.root, system_copy(self.name) or home(self.name))
         names = [f"{part}-{content}" for part in ("train", "t10k") for content in CONTENTS]
         # What is there may be packed otherwise than it was published: its checksum says nothing.
         return [
@@ -81,15 +82,6 @@ class MNIST:
             or fetch(Remote(f"{name}.gz", md5, self.mirrors), folder, download=self.download)
             for name, md5 in zip(names, self.md5s, strict=True)
         ]
-
-    def folder(self) -> Path:
-        """Where the files are, or are to be."""
-        if self.root is None:
-            return system_copy(self.name) or home(self.name)
-        folder = Path(self.root).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"root={folder}: no such folder")
-        return folder
 
     def load(self) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
         train_images, train_labels, test_images, test_labels = self.files()

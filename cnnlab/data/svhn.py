@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cnnlab.allowed import truth
-from cnnlab.data.download import Remote, fetch, home
+from cnnlab.data.download import Remote, check, fetch, home, located
 
 MIRRORS = ("http://ufldl.stanford.edu/housenumbers/",)
 
@@ -36,13 +36,14 @@ class SVHN:
         self.download = truth("download", download)
 
     def files(self) -> list[Path]:
-        root = home("svhn") if self.root is None else Path(self.root).expanduser()
-        if self.root is not None and not root.is_dir():
-            raise FileNotFoundError(f"root={root}: no such folder")
+        root = located(self.root, home("svhn"))
         return [fetch(remote, root, download=self.download) for remote in self.remotes]
 
     def load(self) -> tuple[Examples, Examples]:
-        train, test = (read_mat(file) for file in self.files())
+        files = self.files()
+        for file, remote in zip(files, self.remotes, strict=True):
+            check(file, remote.md5)
+        train, test = map(read_mat, files)
         return train, test
 
 
