@@ -101,6 +101,7 @@ def command(arguments: list[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    sys.path.append("")  # the current folder, for your own classes; last, so that it hides no library
     sys.exit(command(sys.argv[1:]))
 
 
