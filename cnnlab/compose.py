@@ -25,6 +25,7 @@ from yaml import YAMLError
 from cnnlab.allowed import RequestError, did_you_mean, nearest
 from cnnlab.config import Config, default_words, flatten
 from cnnlab.judge import RESERVED, judge
+from cnnlab.pinned import pinned
 from cnnlab.registry import CONF, check_config_dir
 from cnnlab.signature import REQUIRED, signature
 
@@ -129,6 +130,9 @@ class Composer:
         return override.key_or_group not in self.words and not override.is_hydra_override()
 
     def _config(self, overrides: list[Override]) -> Config:
+        return pinned(self._with_hard_constraint(overrides))
+
+    def _with_hard_constraint(self, overrides: list[Override]) -> Config:
         config = self._composed(overrides)
         if config.tree["ortho_weight"] != math.inf:
             return config

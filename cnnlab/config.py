@@ -18,7 +18,10 @@ CIRCUMSTANCES = (
     *("name", "output_dir", "resume", "trusted", "threads"),
     *("logger", "monitor", "sweep", "experiment"),
 )
-CIRCUMSTANTIAL_KNOBS = ("trainer.devices", "trainer.enable_progress_bar", "dataset.in_memory")
+CIRCUMSTANTIAL_KNOBS = (
+    *("trainer.devices", "trainer.enable_progress_bar"),
+    *("dataset.in_memory", "dataset.download"),
+)
 
 
 @dataclass(frozen=True)

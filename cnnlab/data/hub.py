@@ -1,50 +1,66 @@
-"""Image data in the layout of Hugging Face's hub: parquet files of images and labels."""
+"""Image data in the layout of Hugging Face's hub: parquet files of images and labels, there or here."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cnnlab.allowed import one_of, whole
+from cnnlab.allowed import one_of, truth, whole
 from cnnlab.data.columns import kind_of, read_column
-from cnnlab.data.decode import Coloured, Decoder, Shard
+from cnnlab.data.decode import Decoder, Shard
+from cnnlab.data.encoded import Coloured
+from cnnlab.data.repository import commit_of, fetched, is_repository, listed
 from cnnlab.data.room import IN_MEMORY, Room, check_in_memory
+from cnnlab.data.stream import Images
 
-# `train-00000-of-00002.parquet`, `data/test.parquet`, `validation/0000.parquet`
-SPLIT = re.compile(r"(?:data/)?(train|test|validation)(?![a-z])(?:.*-of-(\d+))?")
+# `train-00000-of-00002.parquet`, `data/test.parquet`, `CONFIG/validation/0000.parquet`
+SPLIT = re.compile(r"(?:data/)?(?:([^/.][^/]*)/)??(train|test|validation)(?![a-z])(?:.*-of-(\d+))?")
 
-Examples = tuple[torch.Tensor, torch.Tensor]
+Examples = tuple[Images, torch.Tensor]
 
 
 class Hub:
     """Any images with labels in Hugging Face's layout, from parquet files.
 
-    The files train-*, test-* and validation-* lie in the folder `path`, in its subfolder data, or in
-    subfolders named train, test and validation. Where there is no test file the validation files are the test
-    set; else they are not used, for validation is always drawn from train. Images stay one channel if all are
-    grayscale, else all become RGB; `size` resizes each to a square of that side (bilinear, aspect not kept).
+    `path` is a folder, or OWNER/NAME of a data set of huggingface.co, of which the files that are needed are
+    downloaded into the hub's own cache if `download`. `revision` is its branch, tag or commit. A run keeps
+    the commit, which for a branch (null: the default one) is the one that it was when this machine first
+    asked; `hf download --repo-type dataset OWNER/NAME` renews it. Of data in other formats the hub may have
+    made parquet files, in the branch refs/convert/parquet.
+
+    The files train-*, test-* and validation-* lie in the folder itself, in its subfolder data, in subfolders
+    named train, test and validation, or all of that in a subfolder, of which `config` picks one of several.
+    Where there is no test file the validation files are the test set; else they are not used, for validation
+    is always drawn from train. Images stay one channel if all are grayscale, else all become RGB; `size`
+    resizes each to a square of that side (bilinear, aspect not kept).
 
     The label column's type says what its targets are: whole numbers are classes, lists of 0 and 1 attributes,
     real numbers and lists of them values, lists of class labels chains. `coarse_column` names the column of
     the classes' coarse labels, for loss=hierarchical_softmax.
 
-    `in_memory` tells whether images are decoded there, or else, for sets larger than memory, into a file that
-    is mapped; auto: there, if they take at most half of what is free. Images and their order are the same.
+    `in_memory` tells where images are decoded to: true, into memory; false, into a file that is mapped;
+    stream, nowhere: worker processes, one a thread of the run, decode each batch anew. auto is the first of
+    these for which half of what is free there suffices. Images and their order are the same. Those that are
+    streamed are looked at by their headers before the training; what else is wrong with one fails the run.
 
     Licence: that of your images.
     Shape: images uint8 (N, 1 or 3, H, W), labels (N,) or lists (N, length).
     Raises: FileNotFoundError where files are missing; ValueError where one is corrupt, where it is not clear
         which columns are meant, or where images differ in size and `size` is not given; OSError where a
-        mapped file has no room.
+        file of the cache has no room.
     """
 
     def __init__(
         self,
         *,
         path: str | None = None,
+        revision: str | None = None,
+        config: str | None = None,
+        download: bool = True,
         image_column: str | None = None,
         label_column: str | None = None,
         coarse_column: str | None = None,
@@ -52,8 +68,15 @@ class Hub:
         in_memory: bool | str = "auto",
     ) -> None:
         if path is None:
-            raise ValueError("path must be a folder of parquet files, got None")
-        self.path = Path(path).expanduser()
+            raise ValueError(
+                "path must be a folder of parquet files or OWNER/NAME of huggingface.co, got None"
+            )
+        self.path = self.folder = Path(path).expanduser()
+        self.is_repository = is_repository(path)
+        if revision is not None and not self.is_repository:
+            raise ValueError(f"revision must be null for a path that is no OWNER/NAME, got {revision!r}")
+        self.revision, self.config = revision, config
+        self.download = truth("download", download)
         self.image_column, self.label_column = image_column, label_column
         self.coarse_column = coarse_column
         self.size = size if size is None else whole("size", size, at_least=1)
@@ -63,8 +86,21 @@ class Hub:
         self.coarse: dict[int, int] = {}  # class -> its coarse label
 
     def files(self) -> list[Path]:
-        train, held_back = split_files(self.path)
+        train, held_back = self.split()
         return [*train, *held_back]
+
+    def split(self) -> tuple[list[Path], list[Path]]:
+        """The files of train, and those that serve as test set, if any."""
+        if self.is_repository:
+            name = self.path.as_posix()
+            commit = commit_of(name, self.revision, download=self.download)
+            hint = "; dataset.revision=refs/convert/parquet may have them"
+            parts = split_names(listed(name, commit, download=self.download), self.config, name, hint)
+            self.folder = fetched(name, commit, [*parts[0], *parts[1]], download=self.download)
+        else:
+            parts = split_names(names_below(self.path), self.config, self.path)
+        train, held_back = ([self.folder / name for name in names] for names in parts)
+        return train, held_back
 
     def load(self, room: Room = IN_MEMORY) -> tuple[Examples, Examples | None]:
         try:
@@ -75,7 +111,7 @@ class Hub:
 
     def decoded(self, decoder: Decoder) -> tuple[Examples, Examples | None]:
         self.class_names, self.coarse = [], {}
-        files, held_back = split_files(self.path)
+        files, held_back = self.split()
         train = self.part("train", files, decoder)
         return train, self.part("test", held_back, decoder) if held_back else None
 
@@ -93,7 +129,7 @@ class Hub:
         return decoder.part(name, count, shards()), torch.cat(labels)
 
     def where(self, file: Path) -> str:
-        return f"path={self.path}: {file.relative_to(self.path)}"
+        return f"path={self.path}: {file.relative_to(self.folder)}"
 
     def parquet(self, function: str, file: Path) -> Any:
         """What a function of pyarrow.parquet reads of a file."""
@@ -182,24 +218,38 @@ def chosen(name: str, asked: str | None, allowed: list[str], likely: list[str], 
     return likely[0]
 
 
-def split_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The parquet files of train, and those that serve as test set, if any; none lacks a shard."""
+def names_below(folder: Path) -> list[str]:
+    """The parquet files in a folder, by their path from there."""
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"path={folder}: no such folder; a data set of the hub is to be downloaded first: "
-            "hf download --repo-type dataset OWNER/NAME --local-dir DIR"
-        )
-    files: dict[str, list[Path]] = {}
-    shards: dict[str, str | None] = {}
-    for file in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
-        if match := SPLIT.match(file.relative_to(folder).as_posix()):
-            split, shards[match[1]] = match.groups()
-            files.setdefault(split, []).append(file)
-    if "train" not in files:
-        raise FileNotFoundError(f"path={folder}: expected train-*.parquet, found none")
-    for split, found in files.items():
-        if len(found) != int(shards[split] or len(found)):
+        raise FileNotFoundError(f"path={folder}: no such folder, and no OWNER/NAME of huggingface.co")
+    files = chain.from_iterable(folder.glob("*/" * depth + "*.parquet") for depth in range(4))
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
+def split_names(
+    names: Iterable[str], config: str | None, path: str | Path, hint: str = ""
+) -> tuple[list[str], list[str]]:
+    """The parquet files of train, and those that serve as test set, if any; none lacks a shard.
+
+    >>> split_names(["README.md", "small/train-0.parquet", "small/test-0.parquet"], None, "OWNER/NAME")
+    (['small/train-0.parquet'], ['small/test-0.parquet'])
+    """
+    files: dict[tuple[str | None, str], list[str]] = {}
+    shards: dict[tuple[str | None, str], str | None] = {}
+    for name in sorted(names, key=lambda name: name.split("/")):
+        if name.endswith(".parquet") and (match := SPLIT.match(name)):
+            of, split, count = match.groups()
+            files.setdefault((of, split), []).append(name)
+            shards[of, split] = count
+    configs = [of for of, split in files if split == "train"]
+    if not configs:
+        raise FileNotFoundError(f"path={path}: expected train-*.parquet, found none{hint}")
+    if config is None and len(configs) == 1:
+        config = configs[0]
+    one_of("config", config or "null", [of or "null" for of in configs])
+    for (of, split), found in files.items():
+        if of == config and len(found) != int(shards[of, split] or len(found)):
             raise FileNotFoundError(
-                f"path={folder}: expected {shards[split]} {split} files, got {len(found)}"
+                f"path={path}: expected {shards[of, split]} {split} files, got {len(found)}"
             )
-    return files["train"], files.get("test") or files.get("validation") or []
+    return files[config, "train"], files.get((config, "test")) or files.get((config, "validation")) or []
