@@ -170,7 +170,7 @@ class SharedBatchNorm(_BatchNorm):
         pixels = wide(input).transpose(0, 1).flatten(1)  # (C, n)
         if _stands_in:
             pixels = pixels[:, :0]
-        count = Sum.apply(pixels.new_tensor(pixels.shape[1]))
+        count = Sum.apply(pixels.new_full((), pixels.shape[1]))
         mean = Sum.apply(pixels.sum(1)) / count
         variance = Sum.apply((pixels - mean[:, None]).square().sum(1)) / count
         with torch.no_grad():

@@ -25,7 +25,7 @@ def keep_freed_memory() -> None:
 
 def forget_peak() -> bool:
     """So that the next peak is not an earlier one; whether the process's own could be forgotten."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # what is not has no peak, and a run on the CPU needs none
         torch.cuda.reset_peak_memory_stats()
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what is kept would count

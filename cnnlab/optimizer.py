@@ -12,7 +12,10 @@ from cnnlab.refusals import build, refusals
 
 
 def is_full_batch(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the optimiser compares losses and gradients of several points, so of the same images."""
+    """Whether the optimiser compares losses and gradients of several points, so of the same images.
+
+    It is the only kind that waits for the device within a step: what it compares decides on the next point.
+    """
     return isinstance(optimizer, torch.optim.LBFGS)
 
 

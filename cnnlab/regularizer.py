@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cnnlab import conv
 from cnnlab.allowed import finite, number, truth
-from cnnlab.conv.precision import wide
+from cnnlab.conv.precision import full_precision, wide
 
 log = logging.getLogger("cnnlab")
 
@@ -33,7 +33,7 @@ def orthogonality_loss(weight: Tensor, bias: Tensor | None = None, groups: int =
     >>> orthogonality_loss(weight, bias=torch.tensor([-3.0, 1.0]))  # 3*1 + 0*1 - 3*1 = 0
     tensor(0.)
     """
-    with torch.autocast(weight.device.type, enabled=False):
+    with full_precision(weight):
         rows = wide(weight).flatten(1)  # (out, in/groups*kh*kw)
         gram = rows @ rows.T  # (out, out)
         if groups > 1:
@@ -56,7 +56,7 @@ def orthonormality_loss(matrix: Tensor) -> Tensor:
     >>> orthonormality_loss(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))  # M^T M = [[1, 2], [2, 5]]: 4 + 4 + 16
     tensor(24.)
     """
-    with torch.autocast(matrix.device.type, enabled=False):
+    with full_precision(matrix):
         columns = wide(matrix)
         gram = columns.T @ columns
         return (gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).square().sum()

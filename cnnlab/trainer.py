@@ -18,6 +18,8 @@ THREADS = torch.get_num_threads()  # of the machine, before any run sets its own
 
 def build_trainer(config: Config, callbacks: list[Callback]) -> pl.Trainer:
     """The Trainer of a configuration, for this process alone; the progress bar shows on a terminal only."""
+    # What is to be float32 is: by default cuDNN's convolutions round it to 10 bits.
+    torch.backends.cudnn.allow_tf32 = False
     node: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0} | config.tree["trainer"]
     node["devices"] = 1  # cnnlab.ranks gives each process of a run the one that it sees
     if node.get("strategy") == "ddp":

@@ -47,12 +47,6 @@ def test_the_type_stays(word, images):
     assert cnnlab.create("pooling", word)(images.bfloat16()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("word", WORDS)
-def test_poolings_run_on_the_meta_device(word):
-    pooled = cnnlab.create("pooling", word)(torch.zeros(2, 6, 7, 10, device="meta"))
-    assert pooled.shape[2:] == SIZES[word]
-
-
 @pytest.mark.parametrize(
     ("word", "values"),
     [

@@ -55,6 +55,7 @@ class Trace(pl.Callback):
 def where_it_began(config: Config, data: ImageData, checkpoints: LastAndBest, step: int) -> str:
     """The first weights or layer output that was not finite, replayed from the last checkpoint."""
     last = checkpoints.last
+    data.move(torch.device("cpu"))  # where what is fitted was fitted, to the same bits
     task = build_task(config, data, fit=not last.exists())
     pretrain(config, task, data, checkpoints.signals, checkpoints.start)
     averaging = build(config, ("averaging",))  # a checkpoint may hold the weights in its state
