@@ -7,6 +7,7 @@ import torch
 
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config, default_words
+from cnnlab.data.stream import Stream
 from cnnlab.refusals import refusals
 
 if TYPE_CHECKING:  # Lightning takes seconds to import
@@ -42,6 +43,9 @@ def memorize(config: Config, task: "Classify", data: "ImageData") -> None:
     if config.choices.get("pretraining", "none") != "none":
         raise RequestError(f"{config.says('pretraining')}: {config.says('model')} takes no steps")
     images, labels = data.train
+    if isinstance(images, Stream):
+        where = config.says("dataset", "in_memory")
+        raise RequestError(f"{where}: the images are streamed, and {config.says('model')} holds all of them")
     pixels = torch.cat([task.preprocessing(batch) for batch in images.split(BATCH)])
     with refusals(config, "model"):
         task.net.memorize(pixels, labels)  # type: ignore[operator]

@@ -381,8 +381,10 @@ def test_the_free_memory_is_no_more_than_the_machine_has():
 
 
 @pytest.mark.parametrize("in_memory", ["on", 1, None])
-def test_in_memory_is_auto_true_or_false(in_memory):
-    with pytest.raises(ValueError, match=f"^in_memory must be auto, true or false, got {in_memory!r}$"):
+def test_in_memory_is_auto_true_false_or_stream(in_memory):
+    with pytest.raises(
+        ValueError, match=f"^in_memory must be auto, true, false or stream, got {in_memory!r}$"
+    ):
         ImageFolder(root="/", in_memory=in_memory)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cnnlab.check.finding import Finding, grade
 from cnnlab.check.subject import Subject
+from cnnlab.data.preprocessing import chunks
 from cnnlab.refusals import build
 
 MOST = 0.01  # of a part: real data sets have a few images twice
@@ -41,4 +42,8 @@ def check(subject: Subject) -> Finding:
 
 def digests(images: Tensor) -> list[bytes]:
     """A hash of each image."""
-    return [hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images.cpu()]
+    return [
+        hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
+        for chunk in chunks(images)
+        for image in chunk.cpu()
+    ]

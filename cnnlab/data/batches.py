@@ -1,4 +1,4 @@
-"""Batches of a data set that lies in memory: what Lightning gets in place of a DataLoader."""
+"""Batches of a data set, in memory or streamed: what Lightning gets in place of a DataLoader."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from cnnlab.allowed import whole
+from cnnlab.data.stream import Stream
 
 
 class Batches:
-    """Batches cut from tensors in memory, shuffled anew each epoch by (seed, epoch) or in order.
+    """Batches of images in memory or of a Stream, shuffled anew each epoch by (seed, epoch) or in order.
 
     The order of an epoch depends on seed and epoch alone, never on the global generators, so a run that is
     stopped and resumed goes on with the very batches it would have seen: Lightning keeps the epoch, and the
@@ -32,7 +33,7 @@ class Batches:
 
     def __init__(
         self,
-        images: torch.Tensor,
+        images: torch.Tensor | Stream,
         labels: torch.Tensor,
         chosen: torch.Tensor | None = None,
         *,
@@ -66,10 +67,14 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         # A generator, so nothing runs before the first `next`: Lightning calls set_epoch() after iter().
         self.position, self.first = self.first, 0
-        order = self.order().to(self.images.device)
-        for index in order.split(self.batch_size)[self.position :]:
+        indices = self.order().to(self.images.device).split(self.batch_size)[self.position :]
+        if isinstance(self.images, Stream):
+            batches = self.images.batches(indices)
+        else:
+            batches = (self.images.index_select(0, index) for index in indices)
+        for index, images in zip(indices, batches, strict=True):
             self.position += 1
-            yield self.images.index_select(0, index), self.labels.index_select(0, index)
+            yield images, self.labels.index_select(0, index)
 
     def order(self) -> torch.Tensor:
         """The chosen ones in the order of the current epoch."""

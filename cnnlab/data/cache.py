@@ -4,6 +4,7 @@
       <Class>-<hash of its knobs and the folder of its files>/
         <hash of the files' sizes and times, and of the code that reads them>/
           contents.json train_images.npy train_labels.npy test_images.npy test_labels.npy
+          (of images that are streamed train_records.npy and train_starts.npy)
 
 Mapped pages are read once and shared by all the jobs of a machine; who writes to them gets a copy of his own.
 All of it may be deleted at any time. Where it can't be written, the data are decoded in memory; images that
@@ -29,7 +30,9 @@ import numpy as np
 import PIL
 import torch
 
+from cnnlab.data import promise
 from cnnlab.data.room import Room, cache_folder
+from cnnlab.data.stream import Images, Stream
 
 log = logging.getLogger("cnnlab")
 
@@ -49,6 +52,7 @@ class Data(NamedTuple):
 
 
 TOLD = Data._fields[2:]
+DECODING = ("decode.py", "encoded.py", "stream.py")
 
 
 def load(source: Any) -> Data:
@@ -60,18 +64,20 @@ def load(source: Any) -> Data:
     """
     knobs = dict(vars(source))  # as long as they are nothing else: loading may add what it finds
     in_memory = knobs.pop("in_memory", True)  # how it is loaded, not what it is
+    knobs.pop("download", None)
     entry = _entry(source, knobs)
     if entry is None:
         return _decoded(source, Room(None, in_memory))
-    if (kept := _read(entry)) is not None:
+    part = entry.with_name(f"{entry.name}.tmp")
+    room = Room(part, in_memory)
+    if (kept := _read(entry, room)) is not None:
         return kept
     with _alone(entry.parent):
-        if (kept := _read(entry)) is not None:
+        if (kept := _read(entry, room)) is not None:
             return kept
-        part = entry.with_name(f"{entry.name}.tmp")
         _clear(entry.parent)
         try:
-            data = _decoded(source, Room(part, in_memory))
+            data = _decoded(source, room)
             if _entry(source, knobs) != entry:  # the files changed meanwhile
                 return data
             try:
@@ -79,21 +85,16 @@ def load(source: Any) -> Data:
                 part.rename(entry)
             except (OSError, TypeError, ValueError) as error:
                 log.debug("%s: the decoded data are not kept: %s", entry, error)
-            return _read(entry) or data
+            return _read(entry, room) or data
         finally:
             shutil.rmtree(part, ignore_errors=True)  # what is mapped of it lives on
 
 
 def _decoded(source: Any, room: Room) -> Data:
-    train, test = source.load(room) if hasattr(source, "in_memory") else source.load()
-    superclasses = getattr(source, "superclasses", None)
-    return Data(
-        train,
-        test,
-        list(source.class_names),
-        getattr(source, "targets", "class"),
-        None if superclasses is None else [int(label) for label in superclasses],
-    )
+    train, test = promise.parts(source.load(room) if hasattr(source, "in_memory") else source.load())
+    names = promise.class_names(source)
+    superclasses = promise.superclasses(source, len(names))
+    return Data(train, test, names, getattr(source, "targets", "class"), superclasses)
 
 
 def _entry(source: Any, knobs: Mapping[str, Any]) -> Path | None:
@@ -107,7 +108,7 @@ def _entry(source: Any, knobs: Mapping[str, Any]) -> Path | None:
         asked = [kind.__module__, kind.__qualname__, knobs, os.path.commonpath(folders)]
         stats = [[*folders.values()], [_stat(file) for file in files]]
         code = sorted({inspect.getfile(parent) for parent in kind.__mro__[:-1]})
-        code += [__file__, str(Path(__file__).with_name("decode.py"))]
+        code += [__file__, *(str(Path(__file__).with_name(name)) for name in DECODING)]
         state = [stats, [_digest(Path(file).read_bytes()) for file in code], PIL.__version__]
         identity, version = (_digest(json.dumps(x, default=os.fspath).encode()) for x in (asked, state))
         return cache_folder() / f"{kind.__name__}-{identity}" / version
@@ -138,8 +139,11 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _read(entry: Path) -> Data | None:
-    """What is kept in a folder, mapped; None where anything is missing, torn or not what was written."""
+def _read(entry: Path, room: Room) -> Data | None:
+    """What is kept in a folder, mapped; None where anything is missing, torn or not what was written.
+
+    Nor are images streamed for which there is room by now.
+    """
     try:
         contents = json.loads((entry / "contents.json").read_text())
         arrays = {}
@@ -148,12 +152,18 @@ def _read(entry: Path) -> Data | None:
             array = np.load(path, mmap_mode="r")
             if _form(array) != form:
                 return None
-            arrays[name] = torch.from_numpy(
-                _for_oneself(path, array.offset, array.dtype).reshape(array.shape)
-            )
-        train = arrays["train_images"], arrays["train_labels"]
-        test = (arrays["test_images"], arrays["test_labels"]) if "test_images" in arrays else None
-        return Data(train, test, *(contents[name] for name in TOLD))
+            arrays[name] = _for_oneself(path, array.offset, array.dtype).reshape(array.shape)
+        parts: dict[str, Examples] = {}
+        for part, kind in contents["parts"].items():
+            images: Images
+            if kind is None:
+                images = torch.from_numpy(arrays[f"{part}_images"])
+            else:
+                images = Stream(arrays[f"{part}_records"], arrays[f"{part}_starts"], **kind)
+                if not room.streams(images.shape):
+                    return None
+            parts[part] = images, torch.from_numpy(arrays[f"{part}_labels"])
+        return Data(parts["train"], parts.get("test"), *(contents[name] for name in TOLD))
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -179,13 +189,16 @@ def _clear(folder: Path) -> None:
 
 def _write(folder: Path, data: Data) -> None:
     """Put data into a folder, but for the images that were decoded into it."""
-    parts = {"train": data.train} | ({} if data.test is None else {"test": data.test})
-    arrays = {
-        f"{part}_{name}": np.asarray(array)
-        for part, examples in parts.items()
-        for name, array in zip(("images", "labels"), examples, strict=True)
-    }
-    contents = {name: getattr(data, name) for name in TOLD}
+    parts: dict[str, Examples] = {"train": data.train} | ({} if data.test is None else {"test": data.test})
+    contents = {name: getattr(data, name) for name in TOLD} | {"parts": {}}
+    arrays = {}
+    for part, (images, labels) in parts.items():
+        arrays[f"{part}_labels"] = np.asarray(labels)
+        if isinstance(images, Stream):
+            arrays |= {f"{part}_records": images.records, f"{part}_starts": images.starts}
+        else:
+            arrays[f"{part}_images"] = np.asarray(images)
+        contents["parts"][part] = images.kind if isinstance(images, Stream) else None
     contents["arrays"] = {name: _form(array) for name, array in arrays.items()}
     folder.mkdir(exist_ok=True)
     for name, array in arrays.items():

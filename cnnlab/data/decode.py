@@ -1,30 +1,21 @@
-"""Encoded images (JPEG, PNG, ...) into uint8 arrays, in memory or wherever they have room."""
+"""The parts of a data set of encoded images: decoded to where they have room, or ready to be streamed."""
 
 import contextlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
+from cnnlab.data.encoded import Advance, Called, Encoded, decode, decoded, for_each
 from cnnlab.data.room import Room
+from cnnlab.data.stream import Images, Spool
 
-GRAY = ("1", "L", "LA", "La")  # Pillow's modes of at most 8 bits a pixel; transparency is dropped
-COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-CHUNK = 256  # images that a thread takes at a time
-
-Encoded = bytes | str  # an image's bytes, or its file
-Shard = tuple[Sequence[Encoded], Callable[[int], str]]  # images, and what errors call each of them
-
-
-class Coloured(Exception):
-    """An image has colours, and the array it was to go into has one channel."""
+Shard = tuple[Sequence[Encoded], Called]
 
 
 class Decoder:
-    """Decodes the parts of one data set into arrays of one shape, that of the first image.
+    """Decodes the parts of one data set to one shape, that of the first image.
 
     The first image has colours or not, and all others must fit: of a gray set one that has is Coloured, after
     which all is to be decoded again into three `channels`. With `size` each is resized to a square of that
@@ -35,75 +26,48 @@ class Decoder:
         self.room, self.resize, self.channels = room, size is not None, channels
         self.hw: tuple[int, int] | None = None if size is None else (size, size)
 
-    def part(self, name: str, count: int, shards: Iterable[Shard]) -> torch.Tensor:
+    def part(self, name: str, count: int, shards: Iterable[Shard]) -> Images:
         """The images of a part, uint8 (count, 1 or 3, H, W)."""
-        pixels, start = np.empty(0, np.uint8), 0
+        target: Pixels | Spool | None = None
         with progress(name, count) as advance:
-            for encoded, called in shards:
-                if not start:
-                    pixels = self.room(name, (count, *self.shape(encoded[0], called(0))))
-                self.fill(pixels[start : start + len(encoded)], encoded, called, advance)
-                start += len(encoded)
-        return torch.from_numpy(pixels)
+            for images, called in shards:
+                target = target or self.target(name, (count, *self.shape(images[0], called(0))))
+                target.take(images, called, advance)
+        assert target is not None, f"{name} has no images"
+        return target.images()
+
+    def target(self, name: str, shape: tuple[int, ...]) -> "Pixels | Spool":
+        if self.room.streams(shape):
+            what = f"{name}_records.npy", f"the {name} images take some room, encoded or by their names,"
+            return Spool(partial(self.room.writing, *what), shape[1:], resize=self.resize)
+        return Pixels(self.room(name, shape), resize=self.resize)
 
     def shape(self, encoded: Encoded, name: str) -> tuple[int, int, int]:
         """What all images are to be: channels, height and width."""
         if self.channels is None or self.hw is None:
-            image, gray = opened(encoded, name)
+            image, gray = decoded(encoded, name)
             self.channels = self.channels or (1 if gray else 3)
             self.hw = self.hw or (image.height, image.width)
         return self.channels, *self.hw
 
-    def fill(
-        self,
-        pixels: np.ndarray,
-        encoded: Sequence[Encoded],
-        called: Callable[[int], str],
-        advance: Callable[[int], object],
-    ) -> None:
-        channels, height, width = pixels.shape[1:]
 
-        def fill_chunk(start: int) -> int:
-            stop = min(start + CHUNK, len(encoded))
-            for index in range(start, stop):
-                image, gray = opened(encoded[index], called(index))
-                if channels == 1 and not gray:
-                    raise Coloured
-                if self.resize:
-                    image = image.resize((width, height), Image.Resampling.BILINEAR)
-                if image.size != (width, height):
-                    got = f"{height}x{width} and {image.height}x{image.width} ({called(index)})"
-                    raise ValueError(f"size must be given where images differ in size: {got}")
-                pixels[index] = np.asarray(image)[..., :channels].transpose(2, 0, 1)  # from (H, W, 3)
-            return stop - start
+class Pixels:
+    """Decodes a part's images into an array, one after another."""
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            chunks = [pool.submit(fill_chunk, start) for start in range(0, len(encoded), CHUNK)]
-            try:
-                for chunk in chunks:
-                    advance(chunk.result())
-            finally:
-                pool.shutdown(cancel_futures=True)
+    def __init__(self, array: np.ndarray, *, resize: bool) -> None:
+        self.array, self.resize, self.start = array, resize, 0
 
+    def take(self, images: Sequence[Encoded], called: Called, advance: Advance) -> None:
+        places = self.array[self.start :]
 
-def opened(encoded: Encoded, name: str) -> tuple[Image.Image, bool]:
-    """An image as RGB, and whether it is grayscale."""
-    if isinstance(encoded, str):
-        with open(encoded, "rb") as file:
-            encoded = file.read()
-    if not encoded:
-        raise ValueError(f"{name} holds no bytes")
-    try:
-        image: Image.Image = Image.open(io.BytesIO(encoded))
-        gray = image.mode in GRAY
-        if not gray and image.mode not in COLOUR:
-            raise ValueError(f"expected 8 bits a channel, got mode {image.mode}")
-        if image.getexif().get(274, 1) != 1:  # taken with the camera turned
-            image = ImageOps.exif_transpose(image)
-        return image.convert("RGB"), gray
-    except Exception as error:  # whatever a decoder raises on corrupt data
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise ValueError(f"{name} can't be decoded: {reason}") from error
+        def fill(index: int) -> None:
+            decode(images[index], called(index), places[index], resize=self.resize)
+
+        for_each(fill, len(images), advance)
+        self.start += len(images)
+
+    def images(self) -> torch.Tensor:
+        return torch.from_numpy(self.array)
 
 
 @contextlib.contextmanager

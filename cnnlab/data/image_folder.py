@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 
 from cnnlab.allowed import whole
-from cnnlab.data.decode import Coloured, Decoder
+from cnnlab.data.decode import Decoder
+from cnnlab.data.encoded import Coloured
 from cnnlab.data.room import IN_MEMORY, Room, check_in_memory
+from cnnlab.data.stream import Images
 
 PARTS = ("train", "test")
-Examples = tuple[torch.Tensor, torch.Tensor]
+Examples = tuple[Images, torch.Tensor]
 
 
 class ImageFolder:
@@ -23,13 +25,15 @@ class ImageFolder:
     folder test a stratified fifth is held out. Images stay one channel if all are grayscale, else all become
     RGB; `size` resizes each to a square of that side (bilinear, aspect not kept).
 
-    `in_memory` tells whether images are decoded there, or else, for sets larger than memory, into a file that
-    is mapped; auto: there, if they take at most half of what is free. Images and their order are the same.
+    `in_memory` tells where images are decoded to: true, into memory; false, into a file that is mapped;
+    stream, nowhere: worker processes, one a thread of the run, decode each batch anew. auto is the first of
+    these for which half of what is free there suffices. Images and their order are the same. Those that are
+    streamed are looked at by their headers before the training; what else is wrong with one fails the run.
 
     Licence: that of your images.
     Shape: images uint8 (N, 1 or 3, H, W), labels int64 (N,), classes in the order of their names.
     Raises: FileNotFoundError where folders or images are missing; ValueError where a file is no image, and
-        where images differ in size and `size` is not given; OSError where a mapped file has no room.
+        where images differ in size and `size` is not given; OSError where a file of the cache has no room.
     """
 
     def __init__(

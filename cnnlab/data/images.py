@@ -10,10 +10,13 @@ from cnnlab.allowed import whole
 from cnnlab.data import cache
 from cnnlab.data.batches import Batches
 from cnnlab.data.folds import check_folds, in_fold
+from cnnlab.data.promise import tensor
 from cnnlab.data.room import picked
+from cnnlab.data.stream import Stream
 from cnnlab.data.targets import checked_targets
 
-Examples = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), targets (N, ...)
+Images = Any  # a tensor, or a Stream, which has of a tensor what is asked of images
+Examples = tuple[Images, torch.Tensor]  # images uint8 (N, C, H, W), targets (N, ...)
 
 TEST_SEED = 1797  # where a source has no test set: which examples give one is fixed, whatever the user seeds
 
@@ -45,30 +48,38 @@ def held_out(labels: torch.Tensor, *, one_in: int, seed: int) -> torch.Tensor:
 
 def checked(part: str, examples: tuple[Any, Any], kind: str, names: int) -> Examples:
     """What a source gave for a part, as tensors of the promised type; else one line says what is wrong."""
-    images, targets = (torch.as_tensor(array) for array in examples)
+    images, targets = examples[0], tensor(f"{part} labels", examples[1])
+    if isinstance(images, Stream):
+        images.warn(part)
+    else:
+        images = tensor(f"{part} images", images)
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(
             f"{part} images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
         )
     if not len(images):
         raise ValueError(f"{part} images must be at least one, got none")
+    if images.shape[3] in (1, 3) and images.shape[1] > 4:
+        raise ValueError(f"{part} images must be (N, C, H, W), got (N, H, W, C): {tuple(images.shape)}")
     return images, checked_targets(part, targets, kind=kind, images=len(images), names=names)
 
 
 class Part(NamedTuple):
     """Some of a source's examples, told by their numbers: what is mapped from disk stays shared."""
 
-    images: torch.Tensor  # all of them
+    images: Images  # all of them
     labels: torch.Tensor
     chosen: torch.Tensor
 
     def examples(self) -> Examples:
-        """A copy of those examples alone."""
-        return picked(self.images, self.chosen), self.labels[self.chosen]
+        """Those examples alone; of images in memory a copy."""
+        images = self.images
+        alone = images.only(self.chosen) if isinstance(images, Stream) else picked(images, self.chosen)
+        return alone, self.labels[self.chosen]
 
 
 class ImageData(pl.LightningDataModule):
-    """A source's images split into train, validation and test, in memory, on the training device if they fit.
+    """A source's images split into train, validation and test, on the training device if they fit.
 
     Validation is a tenth of train, drawn by `split_seed`; a source without a test set first gives up a fifth,
     always the same; both are stratified where the targets are classes. With `folds` validation is instead the
@@ -136,13 +147,15 @@ class ImageData(pl.LightningDataModule):
 
     def move(self, device: torch.device) -> None:
         """Put all parts on the device; on a GPU only if they take at most half of its free memory."""
-        tensors = {tensor for part in self.parts.values() for tensor in (part.images, part.labels)}
+        parts = self.parts.values()
+        streams = {part.images.to(device) for part in parts if isinstance(part.images, Stream)}
+        tensors = {t for part in parts if part.images not in streams for t in (part.images, part.labels)}
         size = sum(tensor.nbytes for tensor in tensors if tensor.device != device)
         if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
             return  # Lightning then moves each batch by itself
         moved = {tensor: tensor.to(device) for tensor in tensors}
         self.parts = {
-            name: Part(moved[images], moved[labels], chosen)
+            name: Part(moved.get(images, images), moved.get(labels, labels), chosen)
             for name, (images, labels, chosen) in self.parts.items()
         }
 
@@ -171,7 +184,7 @@ class ImageData(pl.LightningDataModule):
         return self.parts["test"].examples()
 
     @property
-    def train_images(self) -> torch.Tensor:
+    def train_images(self) -> Images:
         """The training part alone: all that preprocessing may be fitted on."""
         return self.train[0]
 

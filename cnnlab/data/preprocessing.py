@@ -4,18 +4,32 @@
 they come from sums of whole numbers. Before `fit`, or a trained state_dict, a module gives nan.
 """
 
+import functools
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-CHUNK = 4096  # images counted at a time
+CHUNK = 2**26  # bytes of images that are counted at a time
+
+
+def chunks(images: torch.Tensor) -> Iterable[torch.Tensor]:
+    """Images some at a time: there may be more than fit into memory."""
+    return images.split(max(1, CHUNK // math.prod(images.shape[1:])))
+
+
+def extremes(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The smallest value and the largest."""
+    lows, highs = zip(*(chunk.aminmax() for chunk in chunks(images)), strict=True)
+    return torch.stack(lows).min(), torch.stack(highs).max()
 
 
 def histogram(images: torch.Tensor) -> torch.Tensor:
     """How often each value occurs in each channel: uint8 (N, C, H, W) -> int64 (C, 256)."""
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64, device=images.device)
-    for chunk in images.split(CHUNK):
+    for chunk in chunks(images):
         for channel, count in enumerate(counts):
             count += chunk[:, channel].flatten().bincount(minlength=256)
     return counts.cpu()
@@ -23,7 +37,7 @@ def histogram(images: torch.Tensor) -> torch.Tensor:
 
 def width(images: torch.Tensor) -> torch.Tensor:
     """The largest value less the smallest; 1 where all are equal."""
-    low, high = images.aminmax()
+    low, high = extremes(images)
     return (high - low).clamp(min=1)
 
 
@@ -65,8 +79,9 @@ class UnitRange(nn.Module):
         self.register_buffer("width", torch.tensor(torch.nan))
 
     def fit(self, images: torch.Tensor) -> "UnitRange":
-        self.low.fill_(images.min())
-        self.width.fill_(width(images))
+        low, high = extremes(images)
+        self.low.fill_(low)
+        self.width.fill_((high - low).clamp(min=1))
         return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -136,8 +151,9 @@ class MeanImage(nn.Module):
         self.register_load_state_dict_pre_hook(allocate)
 
     def fit(self, images: torch.Tensor) -> "MeanImage":
-        total = images.sum(self.over, keepdim=True, dtype=torch.int64)[0]
-        self.mean = (total.double() / (images.numel() // total.numel())).float().to(self.mean.device)
+        sums = (chunk.sum(self.over, keepdim=True, dtype=torch.int64)[0] for chunk in chunks(images))
+        total = functools.reduce(torch.add, sums)
+        self.mean = (total.double() / (math.prod(images.shape) // total.numel())).float().to(self.mean.device)
         self.width.fill_(width(images))
         return self
 

@@ -1,5 +1,6 @@
 """Preprocessing along the principal axes of the training images: fewer of them, or all with variance 1."""
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ def principal(images: Tensor) -> Principal:
     >>> axes[:, 0].numpy().round(12)
     array([0.8, 0.6])
     """
-    n, values = len(images), images[0].numel()
+    n, values = len(images), math.prod(images.shape[1:])
     if values > MOST_VALUES:
         raise ValueError(f"images must have at most {MOST_VALUES} values for a covariance, got {values}")
     total = torch.zeros(values, dtype=torch.float64, device=images.device)

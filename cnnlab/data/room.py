@@ -1,10 +1,12 @@
-"""Where decoded images go: into memory or, where they don't fit, into a file of the cache that is mapped."""
+"""Where decoded images go: into memory, else into a file of the cache that is mapped, else nowhere."""
 
 import contextlib
 import logging
 import math
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,8 @@ log = logging.getLogger("cnnlab")
 
 class Room(NamedTuple):
     """Gives an array for the images of each part; a mapped one is `folder`/<part>_images.npy.
+
+    There is none for images that are to be streamed.
 
     >>> Room(None, True)("train", (2, 1, 8, 8)).shape
     (2, 1, 8, 8)
@@ -29,27 +33,43 @@ class Room(NamedTuple):
 
         Raises: OSError, in one line, where the cache has no room for it.
         """
-        file = self.folder and self.folder / f"{part}_images.npy"
-        if file is not None:
+        if self.folder is not None:
             with contextlib.suppress(OSError):
-                file.unlink()  # of an earlier attempt
+                (self.folder / f"{part}_images.npy").unlink()  # of an earlier attempt
         if self.in_memory is True or (self.in_memory == "auto" and fits(shape)):
             return np.empty(shape, np.uint8)
-        size = f"{math.ceil(math.prod(shape) / 1e6):,} MB in {cache_folder()}"
-        try:
-            if file is None:
-                raise OSError("what its files are can't be told")
-            file.parent.mkdir(parents=True, exist_ok=True)
+        size = f"{math.ceil(math.prod(shape) / 1e6):,} MB"
+        with self.writing(f"{part}_images.npy", f"the {part} images take {size}") as file:
+            where = f"{size} in {cache_folder()}"
             log.warning(
-                "%s images take %s; batches are read there, slowly if most are not in memory", part, size
+                "%s images take %s; batches are read there, slowly if most are not in memory", part, where
             )
             array = np.lib.format.open_memmap(file, "w+", np.dtype(np.uint8), shape)
             with file.open("r+b") as written:
                 allocate(written.fileno(), file.stat().st_size)
             return array
+
+    def streams(self, shape: tuple[int, ...]) -> bool:
+        """Whether images of a shape are to be streamed."""
+        if self.in_memory == "auto":
+            return not fits(shape) and math.prod(shape) > free_on_disk() // 2
+        return self.in_memory == "stream"
+
+    @contextlib.contextmanager
+    def writing(self, name: str, what: str) -> Iterator[Path]:
+        """A file of the folder, while it is written.
+
+        Raises: OSError, in one line, where it can't be.
+        """
+        try:
+            if self.folder is None:
+                raise OSError("what its files are can't be told")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            yield self.folder / name
         except OSError as error:
-            knob = f"in_memory={str(self.in_memory).lower()}: the {part} images take"
-            raise OSError(f"{knob} {size} (or where CNNLAB_CACHE says): {error.strerror or error}") from error
+            where = f"{what} in {cache_folder()} (or where CNNLAB_CACHE says)"
+            knob = f"in_memory={str(self.in_memory).lower()}"
+            raise OSError(f"{knob}: {where}: {error.strerror or error}") from error
 
 
 IN_MEMORY = Room(None, True)
@@ -71,6 +91,12 @@ def free_bytes() -> int:
     return min(found)
 
 
+def free_on_disk() -> int:
+    """The bytes that the cache may still take."""
+    folder = cache_folder()
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+
+
 def allocate(descriptor: int, size: int) -> None:
     """Take the disk's room for a file; where a mapped page found none later, the process would be killed."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
@@ -80,8 +106,8 @@ def allocate(descriptor: int, size: int) -> None:
 
 
 def check_in_memory(value: Any) -> bool | str:
-    if value != "auto" and not isinstance(value, bool):
-        raise ValueError(f"in_memory must be auto, true or false, got {value!r}")
+    if value not in ("auto", "stream") and not isinstance(value, bool):
+        raise ValueError(f"in_memory must be auto, true, false or stream, got {value!r}")
     return value
 
 

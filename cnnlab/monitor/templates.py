@@ -37,7 +37,7 @@ def templates(task: "Classify", images: Tensor) -> np.ndarray:
 
 def pictures(task: "Classify", images: Tensor) -> dict[str, np.ndarray]:
     """The pictures of a trained classifier by name."""
-    images = images.to(task.device)
+    images = images[:IMAGES].to(task.device)
     named = {"preprocessing": preprocessed(task, images)}
     if isinstance(task.net, LinearClassifier):
         named["templates"] = templates(task, images)

@@ -93,12 +93,12 @@ def _run(
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     faulthandler.enable()
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     pipe.send(function(*arguments))
     pipe.close()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
