@@ -23,13 +23,13 @@ from cnnlab import distributed
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config
 from cnnlab.folder import Taken, failed
+from cnnlab.machine import gpus
 from cnnlab.memorizing import memorizes
 from cnnlab.optimizer import is_full_batch
+from cnnlab.process import Process
 from cnnlab.quiet import quiet_libraries
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted
-from cnnlab.sweep.machine import gpus
-from cnnlab.sweep.process import Process
 from cnnlab.terminal import warn_on_terminal
 
 ON_CPU = 2  # processes, where nobody says how many

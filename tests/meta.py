@@ -6,6 +6,7 @@ Tensors of the meta device have a shape and no values, as those of a GPU until i
 import contextlib
 import traceback
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,8 @@ class Meta(TorchDispatchMode):
         try:
             return func(*args, **kwargs)
         except NotImplementedError:  # torch has it for CPUs and GPUs alone
-            args, kwargs = tree_map_only(torch.Tensor, lambda x: torch.zeros_like(x, device="cpu"), (args, kwargs))
+            on_cpu = partial(torch.zeros_like, device="cpu")
+            args, kwargs = tree_map_only(torch.Tensor, on_cpu, (args, kwargs))
             return tree_map_only(torch.Tensor, lambda x: x.to(META), func(*args, **kwargs))
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cnnlab import machine
 from cnnlab.__main__ import command
 from cnnlab.allowed import RequestError
 from cnnlab.compose import Composer
 from cnnlab.config import Config
 from cnnlab.report import table
 from cnnlab.result import Result
-from cnnlab.sweep import board, forecast, machine, manifest
+from cnnlab.sweep import board, forecast, manifest
+from cnnlab.sweep import slots as slots_module
 from cnnlab.sweep.board import Board
 from cnnlab.sweep.forecast import epochs
 from cnnlab.sweep.job import Job
@@ -166,10 +168,10 @@ def test_how_a_sweep_runs_is_judged_in_one_line(line, said, capsys):
 
 
 def test_places_are_gpus_or_else_cores(monkeypatch):
-    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(slots_module, "cores", lambda: 8)
 
     def places(count, jobs=None, gpus=(), jobs_per_gpu=1):
-        return machine.slots(count, jobs=jobs, gpus=[*gpus], jobs_per_gpu=jobs_per_gpu)
+        return slots_module.slots(count, jobs=jobs, gpus=[*gpus], jobs_per_gpu=jobs_per_gpu)
 
     assert places(100) == [(1, None)] * 8
     assert places(3) == [(2, None)] * 3, "few jobs share the cores"

@@ -46,7 +46,8 @@ def located(root: str | None, otherwise: Path) -> Path:
 def fetch(remote: Remote, folder: Path, *, download: bool) -> Path:
     """The file in the folder, downloaded if it is missing; what is there is never overwritten.
 
-    Raises: FileNotFoundError where it is missing, and may not or could not be downloaded; says where to put it.
+    Raises:
+        FileNotFoundError: it is missing, and may not or could not be downloaded; says where to put it.
     """
     path = folder / remote.name
     if path.is_file():  # whoever reads it checks it: a second's work, of which decoded data spare a run

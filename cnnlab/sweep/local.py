@@ -7,12 +7,13 @@ from typing import Literal
 
 from cnnlab.allowed import whole
 from cnnlab.config import Config
+from cnnlab.machine import gpus
+from cnnlab.process import Process
 from cnnlab.result import Result
 from cnnlab.sweep import worker
 from cnnlab.sweep.job import Job
 from cnnlab.sweep.loop import TICK_S, see_through
-from cnnlab.sweep.machine import Slot, gpus, slots
-from cnnlab.sweep.process import Process
+from cnnlab.sweep.slots import Slot, slots
 
 
 class LocalLauncher:

@@ -11,9 +11,9 @@ from typing import Any
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config
 from cnnlab.mirror import Mirror
+from cnnlab.process import Process
 from cnnlab.report.find import Found, find
 from cnnlab.report.table import console
-from cnnlab.sweep.process import Process
 
 MIRRORED = "cnnlab.logger.WandbLogger"
 PAGE, RECORD = "report.html", "report"  # in a sweep's folder; to W&B the record is a run's folder

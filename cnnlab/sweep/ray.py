@@ -17,6 +17,7 @@ from typing import Any, Literal
 from cnnlab.allowed import RequestError, finite, text, whole
 from cnnlab.config import Config
 from cnnlab.folder import is_taken
+from cnnlab.machine import cores
 from cnnlab.report.table import say
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted, Signals
@@ -24,7 +25,6 @@ from cnnlab.sweep import worker
 from cnnlab.sweep.job import Job
 from cnnlab.sweep.local import LocalLauncher
 from cnnlab.sweep.loop import TICK_S, see_through
-from cnnlab.sweep.machine import cores
 
 STORE_BYTES = 80_000_000  # about the least that Ray takes; a configuration and a result are all it carries
 KNOCK_S = 10.0
