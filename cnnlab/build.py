@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlab.allowed import RequestError
@@ -37,36 +36,6 @@ def module(*overrides: str, config_dir: str | None = None) -> "Classify":
     config = Composer(config_dir).one(overrides)
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
         return build_task(config, build_data(config))
-
-
-def load(run: str | Path, *, trusted: tuple[str, ...] = ()) -> "Classify":
-    """The trained LightningModule of a run's folder, with its best weights, in eval mode; needs no data.
-
-    A run's configuration names classes: those outside cnnlab are built only if `trusted` names their package.
-
-    Raises:
-        RequestError: the folder holds no run, or none that has finished an epoch.
-    """
-    import torch
-    from omegaconf import OmegaConf
-
-    from cnnlab.compose import Composer
-
-    folder = Path(run)
-    for needed in (folder / "config.yaml", folder / "checkpoints" / "best.ckpt"):
-        if not needed.is_file():
-            raise RequestError(f"load {folder}: no {needed.relative_to(folder)}, so no trained run")
-    tree: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    tree = Composer().one([]).tree | tree  # a group that came later has its default
-    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-    with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
-        task = assemble(Config(tree | {"trusted": list(trusted)}), **checkpoint["hyper_parameters"])
-    weights = checkpoint["state_dict"]
-    dtype = next((weights[name].dtype for name, _ in task.named_parameters() if name in weights), task.dtype)
-    if dtype != task.dtype:  # trainer.precision=64-true or bf16-true converted the whole module
-        task.to(dtype)
-    task.load_state_dict(weights)
-    return task.eval()
 
 
 def build_data(config: Config) -> "ImageData":
@@ -146,7 +115,7 @@ def assemble(
 
     # Some choices are built only when the training begins; what they refuse is known before.
     rehearsal = choice("optimizer")([torch.nn.Parameter(torch.zeros(1))])
-    choice("schedule")(rehearsal, epochs=config.tree["epochs"], steps_per_epoch=1)
+    choice("schedule")(rehearsal, steps=config.tree["epochs"], steps_per_epoch=1)
     momentum = choice("momentum")()
     with refusals(config, "momentum"):
         momentum.check(rehearsal)

@@ -8,6 +8,7 @@ jobs cost milliseconds each, and what differs from the defaults is known without
 
 import copy
 import math
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ from typing import Any, cast
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -114,9 +115,8 @@ class Composer:
                 overrides += parser.parse_overrides([line])
             except ERRORS as error:
                 key, _, value = line.partition("=")
-                raise RequestError(
-                    f"{line}: cannot be read; with quotes it is a text: {key}='\"{value}\"'"
-                ) from error
+                text = shlex.quote(QuotedString(value, Quote.double).with_quotes())
+                raise RequestError(f"{line}: cannot be read; as a text it is {key}={text}") from error
         return overrides
 
     def for_hydra(self, lines: Iterable[str]) -> list[str]:
@@ -177,12 +177,10 @@ class Composer:
         """The line that chooses a word, judged."""
         line, group = str(override.input_line), override.key_or_group
         word, words = override.value(), self.words[group]
-        if override.package is not None or not (
-            isinstance(word, str) or (word is None and group == "experiment")
-        ):
+        if override.package is not None or not isinstance(word, str):
             raise RequestError(f"{line}: must be {group}=WORD, with a word of {', '.join(words)}")
         if word not in words:
-            near = did_you_mean(str(word), words)
+            near = did_you_mean(word, words)
             raise RequestError(f"{line}: no such {group}{near or '; there are ' + ', '.join(words)}")
         return line
 

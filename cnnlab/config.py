@@ -23,6 +23,10 @@ CIRCUMSTANTIAL_KNOBS = (
     *("dataset.in_memory", "dataset.download"),
 )
 
+# Texts that need no quotes on the command line, and those that would there be values of another type.
+PLAIN = re.compile(r"[\w./:*%@?|+-]+", re.ASCII)
+TYPED = re.compile(r"null|true|false|[+-]?(nan|inf|(\d[\d_]*\.?|\.\d)[\d_]*(e[+-]?[\d_]+)?)", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -103,8 +107,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def shown(value: Any) -> str:
     """A value as one types it on the command line.
 
-    >>> shown([None, True, 1e-3, "same", "two words"])
-    "[null,true,0.001,same,'two words']"
+    >>> shown([None, True, 1e-3, "same", "two words", "1", {"a": "true"}])
+    "[null,true,0.001,same,'two words','1',{a:'true'}]"
     """
     match value:
         case None:
@@ -113,8 +117,14 @@ def shown(value: Any) -> str:
             return str(value).lower()
         case list():
             return f"[{','.join(map(shown, value))}]"
-        case str() if not re.fullmatch(r"[^\s,=()\[\]{}'\"]*", value):
+        case dict():
+            return f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
+        case str() if not value.isprintable():  # what is shown is one line
             return repr(value)
+        case str() if TYPED.fullmatch(value) or not PLAIN.fullmatch(value):
+            from hydra.core.override_parser.types import Quote, QuotedString
+
+            return QuotedString(value, Quote.single).with_quotes()
     return str(value)
 
 

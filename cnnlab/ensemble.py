@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 
 from cnnlab.allowed import RequestError
-from cnnlab.config import flatten, shown
+from cnnlab.config import flatten, is_essential, shown
 from cnnlab.diff import ABSENT, unequal
 from cnnlab.recorded import Run, find
-from cnnlab.report import find as below
+from cnnlab.report.find import runs_below
 from cnnlab.report.table import console
 from cnnlab.restored import BEST, as_trained, blaming, restored
 
@@ -40,8 +40,8 @@ class Judged(NamedTuple):
 def members(names: Sequence[str], output_dir: str = "outputs", top: int | None = None) -> list[Member]:
     """The best weights of several runs; of a single run named, its checkpoints.
 
-    A name is a run's folder, the beginning of its id, or a folder: of all runs below it that are done. `top`
-    keeps those that are best on validation, by accuracy, then by loss.
+    A name is a run's folder, the beginning of its id, or a folder: of all runs below it that are done, of
+    those with one id the last. `top` keeps those that are best on validation, by accuracy, then by loss.
 
     Raises: RequestError where they are fewer than two, not done, or do not share data and split.
     """
@@ -106,8 +106,10 @@ def _runs(name: str, output_dir: str) -> Iterable[Run]:
                 f"{run.folder}: must be done to be a member, its status is {run.result.status}"
             )
         return [run]
-    done = [run for run in below.find([folder]).runs if run.result.status == "done"]
-    return [find(str(run.folder)) for run in done if (run.folder / BEST).is_file()]
+    runs = sorted(runs_below([folder]).runs, key=lambda run: run.result.started)
+    done = [run for run in runs if run.result.status == "done" and (run.folder / BEST).is_file()]
+    last = {run.result.id: run.folder for run in done}  # resume=false keeps the same run aside
+    return [find(str(folder)) for folder in sorted(last.values())]
 
 
 def _score(run: Run) -> tuple[float, float]:
@@ -118,7 +120,7 @@ def _score(run: Run) -> tuple[float, float]:
 def _data(run: Run) -> dict[str, Any]:
     """What says which images are trained on and which are not; a key that came later was null before."""
     node = flatten({"dataset": run.config.tree["dataset"]})
-    return {key: value for key, value in node.items() if value is not None}
+    return {key: value for key, value in node.items() if value is not None and is_essential(key)}
 
 
 def _checkpoints(run: Run) -> list[Member]:

@@ -182,6 +182,8 @@ def _words(lines: Sequence[str]) -> dict[str, Any]:
     words: dict[str, Any] = {}
     for override in Composer().parse(lines):
         key = override.key_or_group
+        if override.is_sweep_override():
+            raise RequestError(f"{override.input_line}: must be one value")
         try:
             words[key] = WORDS[key](key, override.value())
         except ValueError as error:

@@ -52,6 +52,10 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.num_nodes": functools.partial(one_of, words=[1]),
     "trainer.max_steps": lambda key, value: value == -1 or whole(key, value, at_least=1),
     "trainer.limit_train_batches": functools.partial(number, above=0),
+    "trainer.accumulate_grad_batches": functools.partial(whole, at_least=1),
+    "trainer.check_val_every_n_epoch": functools.partial(whole, at_least=1),
+    "trainer.gradient_clip_val": lambda key, value: value is None or number(key, value, above=0),
+    "trainer.log_every_n_steps": functools.partial(whole, at_least=0),
 }
 
 # Trainer arguments that cnnlab sets itself, and what to say instead.

@@ -123,7 +123,7 @@ def search(composer: Composer, lines: list[str], launcher: "Launcher", sweeper: 
         asked.extend(configs)
         return trained(configs, launcher)
 
-    code = search(composer, lines, sweeper, tried, jobs=launcher.at_a_time(composer.one([])))
+    code = search(composer, lines, sweeper, tried, launcher.at_a_time)
     publish(asked)
     return code
 
@@ -151,6 +151,7 @@ def combinations(composer: Composer, lines: list[str], sweeper: dict[str, Any]) 
 
 def dry_run(composer: Composer, lines: list[str], multirun: bool) -> int:
     """List what would run, and what it would take; nothing is trained to the end and nothing written."""
+    from cnnlab.sweep.launcher import check
     from cnnlab.sweep.local import LocalLauncher
     from cnnlab.sweep.plan import show
     from cnnlab.sweep.settings import settings
@@ -160,7 +161,8 @@ def dry_run(composer: Composer, lines: list[str], multirun: bool) -> int:
     launcher, sweeper = settings(composer, lines)
     if is_search(sweeper):
         raise RequestError("--dry-run: a search draws its runs as it goes")
-    return show(combinations(composer, lines, sweeper), launcher)
+    check(configs := combinations(composer, lines, sweeper))
+    return show(configs, launcher)
 
 
 def through_hydra(arguments: list[str]) -> int:

@@ -41,14 +41,20 @@ def refusals(config: Config, *groups: str) -> Iterator[None]:
 
 
 def _blamed(config: Config, groups: tuple[str, ...], message: str) -> tuple[str, str | None]:
-    """The group and knob a message is about: one it begins with, else names, else whose value it quotes."""
+    """The group and knob a message is about: one it begins with, else names, else whose value it quotes.
+
+    What was set comes before what has its default; where the message tells nothing, the only one set is it.
+    """
     knobs = [(group, knob) for group in groups for knob in config.tree[group] if knob != "_target_"]
+    knobs.sort(key=lambda pair: ".".join(pair) not in config.values)
     first = [(group, knob) for group, knob in knobs if group == groups[0]]
+    changed = [pair for pair in first if ".".join(pair) in config.values]
     begins = [(group, knob) for group, knob in knobs if re.match(rf"{knob}\b", message)]
     names = [(group, knob) for group, knob in first if re.search(rf"\b{knob}\b", message)]
     quotes = [
         (group, knob)
-        for group, knob in first
+        for group, knob in changed or first
         if re.search(rf"(?<![\w.]){re.escape(shown(config.tree[group][knob]))}(?![\w.])", message)
     ]
-    return next(iter(begins + names + quotes), (groups[0], None))
+    only = changed if len(changed) == 1 else []
+    return next(iter(begins + names + quotes + only), (groups[0], None))

@@ -51,11 +51,11 @@ def check_config_dir(folder: Path) -> None:
         raise RequestError(
             f"--config-dir {folder}: config.yaml: the root is cnnlab's; an experiment can change it"
         )
-    for path in sorted(folder.glob("*/*.yaml")):
-        group, word = path.parent.name, path.stem
-        if (CONF / group / path.name).exists():
+    for path in sorted(CONF.glob("*/**/*.yaml")):
+        ours = path.relative_to(CONF)
+        if (folder / ours).exists():
             raise RequestError(
-                f"--config-dir {folder}: {group}/{path.name}: {group}={word} is a word of cnnlab already"
+                f"--config-dir {folder}: {ours}: {ours.parent}={ours.stem} is a word of cnnlab already"
             )
 
 

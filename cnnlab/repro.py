@@ -75,13 +75,14 @@ def setting(run: Run) -> Iterator[str]:
 
 def as_asked(run: Run) -> list[str]:
     """The run's own override lines; the threads, which change bits, as it had them."""
-    lines = [line for line in run.result.overrides if not line.startswith(("hydra", "threads="))]
+    lines = [line.lstrip("+") for line in run.result.overrides]
+    lines = [line for line in lines if not line.startswith(("hydra", "threads=", "resume="))]
     return lines if run.result.threads is None else [*lines, f"threads={run.result.threads}"]
 
 
 def spelled_out(run: Run, composer: Composer) -> list[str]:
     """Every word of a run, and every value that is not the one these words have today."""
-    tree = run.config.tree
+    tree = run.config.tree | {"resume": True}
     words = {group: word for group, word in run.config.choices.items() if group != "experiment"}
     if tree.get("ortho_weight") == math.inf:
         words["conv"] = "standard"  # which that makes orthogonal

@@ -1,8 +1,8 @@
-"""Learning rates over a training: `schedule(optimizer, epochs=, steps_per_epoch=)`, stepped every batch.
+"""Learning rates over a training: `schedule(optimizer, steps=, steps_per_epoch=)`, stepped every batch.
 
 >>> from torch import nn, optim
 >>> optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.4)
->>> schedule = cosine(optimizer, epochs=2, steps_per_epoch=1)
+>>> schedule = cosine(optimizer, steps=2, steps_per_epoch=1)
 >>> for _ in range(3):
 ...     print(f"{schedule.get_last_lr()[0]:.1f}")  # 0.2 * (1 + cos(0)), ... cos(pi/2), ... cos(pi)
 ...     optimizer.step()
@@ -29,26 +29,26 @@ from torch.optim.lr_scheduler import (
 from cnnlab.allowed import finite, number, whole
 
 
-def constant(optimizer: Optimizer, *, epochs: int, steps_per_epoch: int) -> LRScheduler:
+def constant(optimizer: Optimizer, *, steps: int, steps_per_epoch: int) -> LRScheduler:
     """The optimiser's learning rate throughout."""
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
 def step(
-    optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, step_size: int = 10, gamma: float = 0.1
+    optimizer: Optimizer, *, steps: int, steps_per_epoch: int, step_size: int = 10, gamma: float = 0.1
 ) -> LRScheduler:
     """Times gamma every step_size epochs."""
     whole("step_size", step_size, at_least=1)
-    return StepLR(optimizer, step_size * steps_per_epoch, number("gamma", gamma, above=0))
+    return StepLR(optimizer, step_size * steps_per_epoch, finite("gamma", gamma, above=0))
 
 
-def halve(optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, every: int = 5) -> LRScheduler:
+def halve(optimizer: Optimizer, *, steps: int, steps_per_epoch: int, every: int = 5) -> LRScheduler:
     """Halved after every so many epochs."""
     return StepLR(optimizer, whole("every", every, at_least=1) * steps_per_epoch, gamma=0.5)
 
 
 def exponential(
-    optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, gamma: float = 0.95
+    optimizer: Optimizer, *, steps: int, steps_per_epoch: int, gamma: float = 0.95
 ) -> LRScheduler:
     """lr * gamma^t after t epochs, a little less every step.
 
@@ -58,7 +58,7 @@ def exponential(
 
 
 def inverse_time(
-    optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, decay: float = 0.1
+    optimizer: Optimizer, *, steps: int, steps_per_epoch: int, decay: float = 0.1
 ) -> LRScheduler:
     """lr / (1 + decay * t) after t epochs, a little less every step.
 
@@ -79,7 +79,7 @@ class Plateau(LRScheduler):
 
     >>> from torch import nn, optim
     >>> optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.4)
-    >>> schedule = Plateau(optimizer, epochs=9, steps_per_epoch=1, patience=1)
+    >>> schedule = Plateau(optimizer, steps=9, steps_per_epoch=1, patience=1)
     >>> for loss in (2.0, 1.0, 1.5, 1.0):  # two epochs in a row that are no better than 1.0
     ...     schedule.validated(loss)
     ...     print(schedule.get_last_lr())
@@ -93,7 +93,7 @@ class Plateau(LRScheduler):
         self,
         optimizer: Optimizer,
         *,
-        epochs: int,
+        steps: int,
         steps_per_epoch: int,
         factor: float = 0.5,
         patience: int = 3,
@@ -129,15 +129,15 @@ class Plateau(LRScheduler):
         self.reduction.load_state_dict(state_dict)
 
 
-def cosine(optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, eta_min: float = 0.0) -> LRScheduler:
+def cosine(optimizer: Optimizer, *, steps: int, steps_per_epoch: int, eta_min: float = 0.0) -> LRScheduler:
     """Half a cosine from the learning rate down to eta_min."""
-    return CosineAnnealingLR(optimizer, epochs * steps_per_epoch, number("eta_min", eta_min, at_least=0))
+    return CosineAnnealingLR(optimizer, steps, finite("eta_min", eta_min, at_least=0))
 
 
 def one_cycle(
     optimizer: Optimizer,
     *,
-    epochs: int,
+    steps: int,
     steps_per_epoch: int,
     pct_start: float = 0.3,
     div_factor: float = 25.0,
@@ -154,9 +154,9 @@ def one_cycle(
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=epochs * steps_per_epoch,
+        total_steps=steps,
         pct_start=pct_start * (1 - 1e-9),  # a first phase that ends exactly on step 0 divides by zero
-        div_factor=number("div_factor", div_factor, above=0),
-        final_div_factor=number("final_div_factor", final_div_factor, above=0),
+        div_factor=finite("div_factor", div_factor, above=0),
+        final_div_factor=finite("final_div_factor", final_div_factor, above=0),
         cycle_momentum=False,
     )

@@ -15,6 +15,7 @@ from cnnlab.config import Config
 from cnnlab.registry import CONF, factory, node
 from cnnlab.task.classify import Classify
 from cnnlab.train import train
+from tests.recording import record
 
 # Groups that a training step passes through; the rest have tests of their own.
 GROUPS = (
@@ -121,11 +122,39 @@ def test_load_keeps_the_bits_of_the_weights_whatever_their_precision(tmp_path, p
 
 
 def test_load_says_what_is_missing(tmp_path):
-    with pytest.raises(RequestError, match=r"no config\.yaml"):
+    with pytest.raises(RequestError, match=r"no result\.json, so no run"):
         cnnlab.load(tmp_path)
-    (tmp_path / "config.yaml").touch()
-    with pytest.raises(RequestError, match=r"no checkpoints/best\.ckpt"):
-        cnnlab.load(tmp_path)
+    with pytest.raises(RequestError, match=r"no checkpoints/best\.ckpt, so no weights"):
+        cnnlab.load(record(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("config.yaml", "a: [1", "config.yaml cannot be read"),
+        ("config.yaml", "- 1", "config.yaml cannot be read"),
+        ("config.yaml", "seed: ${nope}", "config.yaml cannot be read"),
+        ("checkpoints/best.ckpt", "x", "checkpoints/best.ckpt: "),
+    ],
+)
+def test_load_says_in_one_line_what_is_broken(tmp_path, file, text, said):
+    folder = record(tmp_path)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.ckpt").touch()
+    (folder / file).write_text(text)
+    with pytest.raises(RequestError) as refused:
+        cnnlab.load(folder)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_load_changes_neither_threads_nor_the_generator(tmp_path):
+    lines = ["logger=none", "epochs=1", "trainer.max_steps=1", "threads=2", f"output_dir={tmp_path}"]
+    config = Composer().one(lines)
+    train(config)
+    torch.set_num_threads(1)
+    before = torch.get_rng_state()
+    cnnlab.load(config.folder)
+    assert torch.get_num_threads() == 1 and torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_loaded_configuration_is_not_trusted(tmp_path):

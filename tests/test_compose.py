@@ -1,16 +1,18 @@
 """Override lines -> configurations: equal to Hydra's own composition, judged, fingerprinted."""
 
 import math
+import random
 import time
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from cnnlab import available
 from cnnlab.allowed import RequestError
 from cnnlab.compose import Composer
-from cnnlab.config import default_words
+from cnnlab.config import default_words, shown
 from cnnlab.registry import CONF
 
 LINES = [
@@ -129,8 +131,27 @@ def test_ortho_weight_inf_turns_standard_into_orthogonal_and_nothing_else():
             Composer().one(["ortho_weight=inf", f"conv={word}"])
 
 
+SIGNS = "10_.e-+anif/:*%@?|\\'\" #é=,${}[]()~!"
+NUMBERS = ["1", "-1", "+1", "1_0", "1.", ".5", "1e-3", "1E3", "007", "0x1", "inf", "-inf", "+nan", "NaN"]
+TEXTS = [*NUMBERS, "", " ", " a", "a b", "true", "False", "null", "a#b", "it's", "a\\", "a\\'", "glob(*)"]
+PLAIN = ["same", "32-true", "bf16-mixed", "/tmp/x_1.y", "a:b", "../data", "1.0.0"]
+NESTED = [[], {}, ["1", ["true", None]], {"a": "null", "b": [True, {"c": "x y"}]}, 1e-5, 1e16, math.inf, -3]
+
+
+def test_a_value_is_shown_as_hydra_reads_it_back():
+    rng = random.Random(0)
+    texts = [*TEXTS, *PLAIN, *("".join(rng.choices(SIGNS, k=rng.randint(1, 5))) for _ in range(2000))]
+    parser = OverridesParser.create()
+    for value in [*texts, *NESTED, *([text, {"key": text}] for text in texts[:100])]:
+        read = parser.parse_override(f"key={shown(value)}").value()
+        assert read == value and type(read) is type(value), shown(value)
+    assert math.isnan(parser.parse_override(f"key={shown(math.nan)}").value())
+    assert [shown(text) for text in PLAIN] == PLAIN, "no quotes where none are needed"
+    assert "\n" not in shown("two\nlines"), "what is shown is one line"
+
+
 def test_arguments_that_cnnlab_supplies_cannot_be_set():
-    for line in ("conv.in_channels=3", "schedule.epochs=3", "model.classes=3"):
+    for line in ("conv.in_channels=3", "schedule.steps=3", "model.classes=3"):
         with pytest.raises(RequestError, match="is not free"):
             Composer().one([line])
 

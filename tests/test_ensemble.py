@@ -81,6 +81,30 @@ def test_the_best_on_validation_are_taken_whatever_the_test_set_says(tmp_path):
         members([str(failed), *map(str, tmp_path.glob("*/seed=1*"))])
 
 
+def kept(folder):
+    """A recorded run with weights that nobody looks into."""
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.ckpt").touch()
+    return folder
+
+
+def test_a_run_kept_aside_has_no_second_vote(tmp_path):
+    times = {"aside": "2026-11-20T00:00:00+00:00", "new": "2026-11-21T00:00:00+00:00"}
+    first = kept(record(tmp_path, "seed=0", started=times["aside"]))
+    aside = first.rename(first.with_name(f"{first.name}.1"))
+    new = kept(record(tmp_path, "seed=0", started=times["new"]))
+    other = kept(record(tmp_path, "seed=1"))
+    assert [member.run.folder for member in members([str(tmp_path)])] == sorted([new, other])
+    assert len(members([str(aside), str(new)])) == 2, "named one by one, both are meant"
+
+
+def test_members_may_have_loaded_their_data_each_in_its_way(tmp_path):
+    lines = ["dataset=hub", "dataset.path=x"]
+    for seed, in_memory in enumerate(("true", "false")):
+        kept(record(tmp_path, *lines, f"seed={seed}", f"dataset.in_memory={in_memory}"))
+    assert len(members([str(tmp_path)])) == 2
+
+
 def test_a_run_alone_gives_its_checkpoints_each_network_once(tmp_path):
     folder = trained(tmp_path, "epochs=3")
     best = folder / "checkpoints" / "best.ckpt"
@@ -125,6 +149,8 @@ def test_members_that_share_no_split_are_refused(sweep, tmp_path, lines, said):
         (["ensemble=true"], "evaluate: takes one RUN or more"),
         (["x", "ensemble=3"], "ensemble=3: must be true or false, got 3"),
         (["x", "ensemble=true", "top=1"], "top=1: must be a whole number >= 2, got 1"),
+        (["x", "ensemble=true", "top=3,4"], "top=3,4: must be one value"),
+        (["x", "trusted=[a],[b]"], "trusted=[a],[b]: must be one value"),
         (["x", "top=2"], "top=2: picks the members of an ensemble, which needs ensemble=true"),
         (["/nope", "ensemble=true"], "/nope: neither a folder nor an id"),
         ([".", "ensemble=true"], "ensemble: needs two members or more, got 0 of ."),

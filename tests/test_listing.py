@@ -89,7 +89,7 @@ def test_knobs_are_written_as_the_command_line_takes_them(listed, mine):
     line = next(line for line in listed("optimizer", "-cd", folder) if line.startswith("odd"))
     assert line.split("\t")[2] == (
         "lr=0.001 betas=[0.9,[1,x]] fused=true base=null bound=inf "
-        "empty= label='two words' nest.deep.er=1 nest.none={} markup='[bold]'"
+        "empty='' label='two words' nest.deep.er=1 nest.none={} markup='[bold]'"
     )
 
 

@@ -5,8 +5,9 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
+from cnnlab import load
 from cnnlab.allowed import RequestError
-from cnnlab.build import build_data, build_task, load
+from cnnlab.build import build_data, build_task
 from cnnlab.compose import Composer
 from cnnlab.evaluate import main as evaluate
 from cnnlab.model import neighbors

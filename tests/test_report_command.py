@@ -64,7 +64,7 @@ def test_markdown_cells_stay_in_their_columns(folder, say):
     run(folder, 0.7, conv="a|b*c<d>")
     tables = [line for line in say(folder, "--format", "markdown").splitlines() if line.startswith("|")]
     row = next(line for line in tables if "a\\|b" in line)
-    assert row.startswith("| a\\|b\\*c&lt;d> | 1 | 0.7000 |")
+    assert row.startswith("| 'a\\|b\\*c&lt;d>' | 1 | 0.7000 |")
 
 
 def test_a_failed_run_is_named_with_the_first_line_of_its_error(folder, say):

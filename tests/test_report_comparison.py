@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cnnlab.allowed import RequestError
-from cnnlab.report.find import find
+from cnnlab.report.find import runs_below
 from cnnlab.report.findings import report
 from cnnlab.report.gallery import median
 from cnnlab.report.grids import costs, selection
@@ -23,7 +23,7 @@ def made(tmp_path):
     """The report of the runs in the test's folder."""
 
     def made(metric="val/accuracy", **wishes):
-        return report(find([tmp_path]), metric, wishes, "title")
+        return report(runs_below([tmp_path]), metric, wishes, "title")
 
     return made
 

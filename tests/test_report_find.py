@@ -7,26 +7,26 @@ import time
 
 import pytest
 
-from cnnlab.report.find import find
+from cnnlab.report.find import runs_below
 from tests.report_runs import run
 
 
 def test_results_lie_at_any_depth_and_count_once(tmp_path):
     folders = [run(tmp_path / "a", 0.5), run(tmp_path / "a" / "b" / "c", 0.6), run(tmp_path, 0.7)]
-    found = find([tmp_path, tmp_path / "a", tmp_path / "a" / ".." / "a"])
+    found = runs_below([tmp_path, tmp_path / "a", tmp_path / "a" / ".." / "a"])
     assert sorted(found.runs[i].folder for i in range(3)) == sorted(folders)
     assert not found.broken
 
 
 def test_what_lies_below_a_run_is_not_looked_at(tmp_path):
     run(run(tmp_path, 0.5) / "wandb", 0.9)
-    assert [r.result.metrics["val/accuracy"] for r in find([tmp_path]).runs] == [0.5]
+    assert [r.result.metrics["val/accuracy"] for r in runs_below([tmp_path]).runs] == [0.5]
 
 
 def test_a_circle_of_links_ends(tmp_path):
     run(tmp_path / "runs", 0.5)
     (tmp_path / "runs" / "loop").symlink_to(tmp_path)
-    assert len(find([tmp_path]).runs) == 1
+    assert len(runs_below([tmp_path]).runs) == 1
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_broken_result_is_named_and_skipped(tmp_path, content):
     run(tmp_path, 0.5)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "result.json").write_bytes(content)
-    found = find([tmp_path])
+    found = runs_below([tmp_path])
     assert len(found.runs) == 1
     assert found.broken == [f"{tmp_path}/bad/result.json: not a result"]
 
@@ -61,19 +61,19 @@ def test_a_broken_result_is_named_and_skipped(tmp_path, content):
 def test_a_stray_result_does_not_hide_the_runs_below_it(tmp_path):
     (tmp_path / "result.json").write_text("{}")
     run(tmp_path / "runs", 0.5)
-    found = find([tmp_path])
+    found = runs_below([tmp_path])
     assert len(found.runs) == 1 and found.broken == [f"{tmp_path}/result.json: not a result"]
 
 
 def test_fields_of_another_version_are_ignored_and_missing_ones_are_no_error(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "result.json").write_text('{"id": "a", "name": "b", "colour": "green"}')
-    assert [r.result.params for r in find([tmp_path]).runs] == [0]
+    assert [r.result.params for r in runs_below([tmp_path]).runs] == [0]
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     run(tmp_path / "here", 0.5)
-    found = find([tmp_path / "here", tmp_path / "gone"])
+    found = runs_below([tmp_path / "here", tmp_path / "gone"])
     assert len(found.runs) == 1
     assert found.broken == [f"{tmp_path}/gone: No such file or directory"]
 
@@ -85,7 +85,7 @@ def test_a_thousand_runs_are_read_in_a_blink(tmp_path):
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "result.json").write_text(text)
     start = time.process_time()
-    assert len(find([tmp_path]).runs) == 1001
+    assert len(runs_below([tmp_path]).runs) == 1001
     assert time.process_time() - start < 0.5  # about 0.1 s; 10,000 runs are to stay under 2 s
 
 

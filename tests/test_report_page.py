@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from cnnlab.report.axes import axis
-from cnnlab.report.find import find
+from cnnlab.report.find import runs_below
 from cnnlab.report.findings import report
 from cnnlab.report.page import page
 from cnnlab.report.plots import Mark, apart, curves, scatter
@@ -63,7 +63,7 @@ def folder(tmp_path):
 
 
 def made(folder):
-    return page(report(find([folder]), "val/accuracy", {}, f"runs of {NASTY}"))
+    return page(report(runs_below([folder]), "val/accuracy", {}, f"runs of {NASTY}"))
 
 
 def test_a_page_is_whole_and_needs_nothing_else(folder):

@@ -138,6 +138,16 @@ def test_launcher_keys_of_a_sweep_do_not_belong_to_a_run(tmp_path, capsys):
     assert command(capsys, folder) == ["cnnlab", f"output_dir={tmp_path}", "threads=1"]
 
 
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+def test_the_command_of_a_run_begun_afresh_does_not_begin_it_afresh(tmp_path, capsys, sign):
+    asked = [f"{sign}{line}" for line in ("resume=false", "threads=4", "hydra.launcher.jobs=2", "seed=3")]
+    for overrides in (asked, [f"{sign}resume=false", "epochs=7"]):  # the latter are spelled out
+        folder = record(tmp_path / str(len(overrides)), "seed=3", "resume=false", overrides=overrides)
+        line = command(capsys, folder)
+        assert {"seed=3", "threads=1"} <= set(line)
+        assert not any("resume" in word or word.startswith(("+", "hydra", "threads=4")) for word in line)
+
+
 def test_torch_is_not_imported(tmp_path):
     code = "import sys; from cnnlab.repro import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     folder = str(record(tmp_path))

@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, TensorDataset
 
 import cnnlab
 from cnnlab.compose import Composer
@@ -26,7 +28,7 @@ def build(
     weight.grad = torch.ones(2)
     stepped = cnnlab.create("optimizer", optimizer, [weight], lr=LR)
     return stepped, cnnlab.create(
-        "schedule", schedule, stepped, epochs=epochs, steps_per_epoch=steps, **knobs
+        "schedule", schedule, stepped, steps=epochs * steps, steps_per_epoch=steps, **knobs
     )
 
 
@@ -152,6 +154,51 @@ def test_a_wrong_knob_is_named(schedule, knobs):
         build("adam", schedule, **knobs)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "knob"),
+    [
+        *(("step", "gamma"), ("exponential", "gamma"), ("cosine", "eta_min"), ("inverse_time", "decay")),
+        *(("one_cycle", "div_factor"), ("one_cycle", "final_div_factor"), ("plateau", "min_lr")),
+    ],
+)
+def test_no_knob_is_infinite(schedule, knob):
+    with pytest.raises(ValueError, match=rf"^{knob} must be finite, got inf$"):
+        build("adam", schedule, **{knob: math.inf})
+
+
+CUT = ["model=linear", "batch_size=128", "logger=none", "threads=1", "trainer.log_every_n_steps=1"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "curve"),
+    [
+        ("cosine", lambda t: half_cosine(0.001, 0, t / 12)),
+        ("one_cycle", lambda t: half_cosine(0.001, 4e-9, (t - 2.6) / 8.4)),  # up in 0.3 * 12 - 1 = 2.6 steps
+        ("step", lambda t: 0.001 if t < 11 else 0.0001),  # an epoch has 11 steps all the same
+    ],
+)
+def test_a_run_cut_by_max_steps_ends_its_schedule(schedule, curve, tmp_path):
+    knobs = ["schedule.step_size=1"] if schedule == "step" else []
+    lines = [*CUT, "epochs=10", "trainer.max_steps=12", f"schedule={schedule}", *knobs]
+    config = Composer().one([*lines, f"output_dir={tmp_path}"])
+    assert train(config).status == "done"
+    rows = [row for row in History(config.folder / "history.csv").rows() if "lr" in row]
+    assert len(rows) == 12
+    last = [row["lr"] for row in rows[-3:]]  # each of the step to come
+    assert last == pytest.approx([curve(t) for t in (10, 11, 12)], rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*num_workers", "ignore:.*does not have many workers")
+def test_anyones_trainer_may_cut_epochs_by_max_steps():
+    task = cnnlab.module("model=linear", "schedule=one_cycle", "optimizer.lr=0.1")
+    images = torch.randint(0, 17, (15, 1, 8, 8), dtype=torch.uint8)
+    loader = DataLoader(TensorDataset(images, torch.arange(15) % 10), batch_size=3)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=5, max_steps=12, enable_checkpointing=False, **quiet)
+    trainer.fit(task, loader, loader)
+    assert trainer.global_step == task.steps == 12
+
+
 LOSSES = [3.0, 2.0, 2.0, 1.999, 2.1, 1.5, 1.6, 1.7, 1.8, 1.9]
 # patience 1: reduced at the second epoch in a row that is not 1 % below the least so far
 REDUCED = [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2]  # not below min_lr
@@ -176,6 +223,19 @@ def test_a_restored_plateau_remembers_what_it_has_seen():
     for each in (schedule, restored):
         each.validated(2.0)
     assert optimizer.param_groups[0]["lr"] == other.param_groups[0]["lr"] == LR / 2
+
+
+def test_a_plateau_takes_no_notice_of_validation_before_the_training(tmp_path):
+    lines = [*CUT, "epochs=3", "schedule=plateau", "schedule.patience=0", "schedule.threshold=0.999"]
+    histories = []
+    for sanity in (0, 2):
+        sane = [f"trainer.num_sanity_val_steps={sanity}", f"output_dir={tmp_path}"]
+        config = Composer().one([*lines, *sane])
+        assert train(config).status == "done"
+        rows = History(config.folder / "history.csv").rows()
+        histories.append([(row["step"], row["lr"]) for row in rows if "lr" in row])
+    assert histories[0] == histories[1]
+    assert len({lr for _, lr in histories[0]}) == 2, "it falls after the second epoch"
 
 
 def test_a_run_on_a_plateau_lowers_its_learning_rate_by_its_own_val_loss(tmp_path):

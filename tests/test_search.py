@@ -53,7 +53,7 @@ def ask(tmp_path):
     def ask(runs: Runs, *lines: str, **settings) -> int:
         lines = lines or (LR,)
         node = {"_target_": "x", **dataclasses.asdict(Settings()), **settings}
-        return search(Composer(), [*lines, f"output_dir={tmp_path}"], node, runs, runs.jobs)
+        return search(Composer(), [*lines, f"output_dir={tmp_path}"], node, runs, lambda config: runs.jobs)
 
     return ask
 
@@ -183,6 +183,14 @@ def test_parallel_jobs_get_different_trials(ask):
     assert len(runs.lrs) == len({*runs.lrs}) == 10
 
 
+def test_how_many_run_at_a_time_is_asked_of_a_run_of_the_search(tmp_path):
+    asked: list[Config] = []
+    node = {"_target_": "x", **dataclasses.asdict(Settings(n_trials=[2]))}
+    lines = [LR, "trainer=cpu", "threads=1", f"output_dir={tmp_path}"]
+    assert search(Composer(), lines, node, Runs(), lambda config: asked.append(config) or 1) == 0
+    assert [config.choices["trainer"] for config in asked] == ["cpu"] and asked[0].tree["threads"] == 1
+
+
 def test_processes_share_a_study(tmp_path):
     ours, theirs = study_of(tmp_path, n_trials=6), study_of(tmp_path, n_trials=6)
     drawn = []
@@ -284,7 +292,7 @@ def test_what_no_run_can_be_made_of_is_refused_in_one_line(ask):
     with pytest.raises(RequestError, match=r"stages=\[5\]: must be fewer epochs than epochs=5"):
         ask(Runs(), LR, "epochs=5", stages=[5])
     with pytest.raises(RequestError, match="output_dir=/dev/null/x: "):
-        search(Composer(), [LR, "output_dir=/dev/null/x"], {}, Runs(), 1)
+        search(Composer(), [LR, "output_dir=/dev/null/x"], {}, Runs(), lambda config: 1)
 
 
 def test_values_that_do_not_go_together_are_a_bad_trial(ask, capsys):

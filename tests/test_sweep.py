@@ -233,6 +233,19 @@ def test_a_hundred_jobs_fit_a_terminal_running_and_failed_ones_first(tmp_path, s
     assert "2 running, 1 failed, 49 done, 48 pending" in text
 
 
+@pytest.mark.parametrize(
+    "status", ["running", "done", "failed", "interrupted", "pruned", "refused", "elsewhere"]
+)
+def test_every_state_of_a_job_has_its_row_and_is_counted(tmp_path, screen, status):
+    jobs = [Job(config) for config in sweep(tmp_path, "seed=0,1")]
+    shown = Board()
+    shown([])  # labels follow
+    jobs[0].end(Result.of(jobs[0].config, status=status))
+    shown(jobs)
+    told = shown.table(jobs)
+    assert told.row_count == 2 and {f"1 {status}", "1 pending"} <= set(told.caption.split(", "))
+
+
 def test_a_running_job_shows_epoch_best_accuracy_and_time_left(tmp_path, screen, monkeypatch):
     (config,) = sweep(tmp_path, "epochs=10")
     job = Job(config)
@@ -276,6 +289,21 @@ def test_a_dry_run_tells_state_and_cost_and_leaves_nothing(tmp_path, capsys):
     assert "activation=maxout activation.k=3: " in out and out.count("refused") == 2
     assert out.count("new ") >= 2 and "1,026" in out and " MB" in out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [["-m"], ["-m", "--dry-run"]], ids=" ".join)
+def test_a_sweep_over_devices_is_refused_dry_or_not(tmp_path, capsys, flags):
+    assert command([*flags, *QUICK, f"output_dir={tmp_path}", "trainer=ddp", "seed=0,1"]) == 2
+    out, err = capsys.readouterr()
+    assert err == "trainer=ddp: trains on several devices, a sweep's job has one\n" and not out
+
+
+def test_a_dry_run_tells_the_threads_that_were_asked_for(tmp_path, capsys, monkeypatch):
+    run_jobs(sweep(tmp_path, "seed=0"), FakeLauncher())
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    for asked, told in (([], "threads=8"), (["threads=5"], "threads=5")):
+        assert command(["--dry-run", *QUICK, f"output_dir={tmp_path}", *asked]) == 0
+        assert told in capsys.readouterr().out
 
 
 def test_a_dry_run_costs_nothing_where_a_variant_is_done(tmp_path, capsys, monkeypatch):

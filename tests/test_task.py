@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import cnnlab
+from cnnlab import load, module
 from cnnlab.allowed import RequestError
-from cnnlab.build import build_data, build_task, load, module
+from cnnlab.build import build_data, build_task
 from cnnlab.compose import Composer
 from cnnlab.evaluate import recomputed
 from cnnlab.recorded import find

@@ -10,7 +10,7 @@ from pathlib import Path
 from cnnlab.allowed import RequestError
 from cnnlab.parser import Parser
 from cnnlab.report import sheet, text
-from cnnlab.report.find import find
+from cnnlab.report.find import runs_below
 from cnnlab.report.findings import check_metric, metric_of, report
 from cnnlab.report.page import page
 from cnnlab.report.printable import printable
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
             raise RequestError(f"report {folder}: no such folder")
     if not folders:
         raise RequestError("report: DIR is missing: the folders with the runs, as in `cnnlab report outputs`")
-    found = find(folders)
+    found = runs_below(folders)
     if not found.runs:
         broken = f"; {found.broken[0]}" if found.broken else ""
         raise RequestError(f"report {' '.join(asked.folders)}: no result.json in it{broken}")

@@ -19,7 +19,7 @@ class Found(NamedTuple):
     broken: list[str]  # what could not be read, and why
 
 
-def find(folders: Iterable[Path]) -> Found:
+def runs_below(folders: Iterable[Path]) -> Found:
     """All results in the folders, at any depth, each once, in the order of their paths."""
     runs: dict[str, Result] = {}
     broken: list[str] = []

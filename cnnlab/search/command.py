@@ -1,24 +1,30 @@
 """`cnnlab -m hydra/sweeper=search`: what the command line asks for, and what came of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlab.allowed import RequestError
 from cnnlab.compose import Composer
+from cnnlab.config import Config
 from cnnlab.report.table import console
 from cnnlab.search.settings import settings_of
 
 if TYPE_CHECKING:  # Optuna may not be installed
-    from cnnlab.search.trials import Run
+    from cnnlab.search.trials import Train
 
 
 def search(
-    composer: Composer, lines: Sequence[str], sweeper: Mapping[str, Any], run: "Run", jobs: int
+    composer: Composer,
+    lines: Sequence[str],
+    sweeper: Mapping[str, Any],
+    train: "Train",
+    at_a_time: Callable[[Config], int],
 ) -> int:
-    """Search what the lines leave open, `jobs` runs at a time; the exit code.
+    """Search what the lines leave open; the exit code.
 
-    `sweeper` is Hydra's node of that name; `run` trains configurations and returns their results.
+    `sweeper` is Hydra's node of that name; `train` trains configurations and returns their results;
+    `at_a_time` tells how many like one it takes at once.
 
     Raises:
         RequestError: the space or the settings are wrong, or constructors refuse every run.
@@ -30,7 +36,8 @@ def search(
     from cnnlab.search.trials import Trials
 
     space = space_of(composer, [line for line in lines if not line.startswith("hydra")])
-    tree = composer.one(space.lines(space.first)).tree
+    first = composer.one(space.lines(space.first))
+    tree = first.tree
     stages = [*settings.stages, tree["epochs"]]
     if settings.stages and ("epochs" in space.searched or stages[-2] >= stages[-1]):
         raise RequestError(
@@ -43,7 +50,7 @@ def search(
         journal.touch()
     except OSError as error:
         raise RequestError(f"output_dir={tree['output_dir']}: {error.strerror}") from error
-    trials = Trials(composer, settings, run, jobs)
+    trials = Trials(composer, settings, train, at_a_time(first))
     study = coarse_to_fine(trials, space, stages, journal)
     if study.complete:
         summary.show(study, range(tree["seed"], tree["seed"] + settings.seeds))

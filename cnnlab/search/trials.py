@@ -16,7 +16,7 @@ from cnnlab.result import Result
 from cnnlab.search.settings import Settings
 from cnnlab.search.study import Study
 
-Run = Callable[[list[Config]], list[Result]]  # configurations in, results out, in their order
+Train = Callable[[list[Config]], list[Result]]  # configurations in, results out, in their order
 
 
 @dataclass
@@ -35,8 +35,8 @@ class Attempt:
 class Trials:
     """Runs trials, `jobs` at a time; where a trial's first seed fails, the others are spared."""
 
-    def __init__(self, composer: Composer, settings: Settings, run: Run, jobs: int) -> None:
-        self.composer, self.settings, self.run, self.jobs = composer, settings, run, jobs
+    def __init__(self, composer: Composer, settings: Settings, train: Train, jobs: int) -> None:
+        self.composer, self.settings, self.train, self.jobs = composer, settings, train, jobs
         self.failures: list[str] = []  # of the trials left open
 
     def conduct(self, study: Study) -> None:
@@ -75,7 +75,7 @@ class Trials:
 
     def _train(self, attempts: Sequence[Attempt], seeds: slice) -> None:
         configs = [config for attempt in attempts for config in attempt.configs[seeds]]
-        found = {result.id: result for result in self.run(configs)} if configs else {}
+        found = {result.id: result for result in self.train(configs)} if configs else {}
         for attempt in attempts:
             for config in attempt.configs[seeds]:
                 attempt.results.append(found.get(config.id) or Result.of(config, status="pending"))

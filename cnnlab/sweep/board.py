@@ -15,7 +15,8 @@ from cnnlab.sweep.job import Job
 
 REFRESH_S = 0.5
 STYLES = {"running": "bold", "failed": "red", "refused": "red", "interrupted": "yellow"}
-FIRST = ("running", "failed", "refused", "interrupted", "elsewhere", "done", "pending")  # where not all fit
+# Of each state a job may have; the first are shown where not all fit.
+FIRST = ("running", "failed", "refused", "interrupted", "elsewhere", "pruned", "done", "pending")
 
 
 class Board:

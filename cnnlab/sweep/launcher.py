@@ -11,6 +11,13 @@ from cnnlab.sweep.job import Job, Launcher
 from cnnlab.sweep.local import LocalLauncher
 
 
+def check(configs: Sequence[Config]) -> None:
+    """Refuse, by RequestError, runs that are to take several devices."""
+    for config in configs:
+        if config.is_distributed:
+            raise RequestError(f"{config.says('trainer')}: trains on several devices, a sweep's job has one")
+
+
 def run_jobs(
     configs: Sequence[Config],
     launcher: Launcher | None = None,
@@ -28,9 +35,7 @@ def run_jobs(
         RequestError: a run is to take several devices; or the sweep's folder cannot be written.
         Interrupted: a signal came; the running jobs are checkpointed, the others left pending.
     """
-    for config in configs:
-        if config.is_distributed:
-            raise RequestError(f"{config.says('trainer')}: trains on several devices, a sweep's job has one")
+    check(configs)
     jobs = {config.key: Job(config) for config in configs}
     kept = ("done",) if retry_failed else ("done", "failed")
     for job in jobs.values():

@@ -49,7 +49,8 @@ def show(configs: Sequence[Config], launcher: Launcher) -> int:
         memory = "" if cost.peak_memory_mb is None else f"{cost.peak_memory_mb:,.0f} MB"
         table.add_row(Text(label), now, f"{cost.params:,}", memory, clock(cost.wall_s))
     console.print(table)
-    threads, at_a_time = launcher.threads(configs), min(len(configs), launcher.at_a_time(configs[0]))
+    ours, at_a_time = launcher.threads(configs), min(len(configs), launcher.at_a_time(configs[0]))
+    threads = ",".join(map(str, sorted({config.tree["threads"] or ours for config in configs})))
     kinds = ", ".join(f"{count} {now}" for now, count in Counter(states).items())
     say(f"{kinds}; {at_a_time} at a time, threads={threads}: about {clock(left_s / at_a_time)}")
     console.print(f"estimated from done runs, else from the first {worker.STEPS} steps of each variant")

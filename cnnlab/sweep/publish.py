@@ -12,7 +12,7 @@ from cnnlab.allowed import RequestError
 from cnnlab.config import Config
 from cnnlab.mirror import Mirror
 from cnnlab.process import Process
-from cnnlab.report.find import Found, find
+from cnnlab.report.find import Found, runs_below
 from cnnlab.report.table import console
 
 MIRRORED = "cnnlab.logger.WandbLogger"
@@ -29,7 +29,7 @@ def publish(configs: Sequence[Config]) -> None:
     loggers = {(c.tree["output_dir"], c.tree["name"]): c.tree["logger"] for c in reversed(configs)}
     for (output_dir, name), logger in loggers.items():
         folder = Path(output_dir, name)
-        if logger["_target_"] != MIRRORED or _is_published(folder, found := find([folder])):
+        if logger["_target_"] != MIRRORED or _is_published(folder, found := runs_below([folder])):
             continue
         try:
             summary = _write(folder / PAGE, found)

@@ -137,8 +137,8 @@ class Classify(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         metrics = self.means("val")
         self.log_dict(metrics, prog_bar=True)
-        schedule = self.lr_schedulers() if self.trainer.state.fn == TrainerFn.FITTING else None
-        if isinstance(schedule, Plateau):
+        trains = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+        if trains and isinstance(schedule := self.lr_schedulers(), Plateau):
             schedule.validated(metrics["val/loss"])
 
     def on_test_epoch_end(self) -> None:
@@ -161,14 +161,16 @@ class Classify(pl.LightningModule):
         if is_full_batch(optimizer):  # it reads gradients as flat vectors
             self.net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         epochs = max(1, self.trainer.max_epochs or 1)  # -1 where a Trainer counts steps alone
-        steps = self.steps_per_epoch
-        if steps is None:
-            total = self.trainer.estimated_stepping_batches  # inf where nothing but time ends the training
-            steps = max(1, int(total) // epochs) if math.isfinite(total) else 1
-        self.steps = epochs * steps  # of the whole training
+        per_epoch = self.steps_per_epoch
+        if per_epoch is None:
+            steps = self.trainer.estimated_stepping_batches  # inf where nothing but time ends the training
+            self.steps = max(1, int(steps)) if math.isfinite(steps) else epochs
+            per_epoch = max(1, self.steps // epochs)
+        else:
+            self.steps = epochs * per_epoch
         if self.trainer.max_steps > 0:
             self.steps = min(self.steps, self.trainer.max_steps)
-        schedule = self.schedule(optimizer, epochs=epochs, steps_per_epoch=steps)
+        schedule = self.schedule(optimizer, steps=self.steps, steps_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(
