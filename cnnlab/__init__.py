@@ -7,7 +7,7 @@ Each word of that line is a file of this package; `train.py` is the whole line o
 
 from cnnlab.build import module
 from cnnlab.registry import available, create
-from cnnlab.restored import load
+from cnnlab.runs.restored import load
 
 __version__ = "0.1.0"
 __all__ = ["available", "create", "load", "module"]

@@ -8,21 +8,21 @@ from cnnlab.allowed import RequestError
 
 def train(arguments: list[str]) -> int:
     """Train a run, or with -m a sweep."""
-    from cnnlab.launch import launch
+    from cnnlab.verbs.launch import launch
 
     return launch(arguments, verbs=list(VERBS))
 
 
 def list_words(arguments: list[str]) -> int:
     """Show the groups, or the words of a group with their knobs."""
-    from cnnlab.listing import main
+    from cnnlab.verbs.listing import main
 
     return main(arguments)
 
 
 def show(arguments: list[str]) -> int:
     """Draw images as the network sees them."""
-    from cnnlab.show import main
+    from cnnlab.verbs.show import main
 
     return main(arguments)
 
@@ -50,21 +50,21 @@ def report(arguments: list[str]) -> int:
 
 def evaluate(arguments: list[str]) -> int:
     """Compute a run's metrics again and compare them with its record."""
-    from cnnlab.evaluate import main
+    from cnnlab.verbs.evaluate import main
 
     return main(arguments)
 
 
 def diff(arguments: list[str]) -> int:
     """Tell in what two runs differ."""
-    from cnnlab.diff import main
+    from cnnlab.verbs.diff import main
 
     return main(arguments)
 
 
 def repro(arguments: list[str]) -> int:
     """Print the commit, the packages and the command that give a run again."""
-    from cnnlab.repro import main
+    from cnnlab.verbs.repro import main
 
     return main(arguments)
 

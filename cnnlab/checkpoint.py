@@ -14,8 +14,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from cnnlab import distributed
 from cnnlab.atomic import replacing
+from cnnlab.parallel import distributed
 from cnnlab.recorder import Recorder
 from cnnlab.signals import Signals
 

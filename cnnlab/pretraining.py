@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from cnnlab import distributed
 from cnnlab.allowed import whole
 from cnnlab.atomic import replacing
 from cnnlab.build import build_task
@@ -18,6 +17,7 @@ from cnnlab.data.images import ImageData
 from cnnlab.features import in_order, run_until
 from cnnlab.network import build_net, with_standard_conv
 from cnnlab.objective import outputs
+from cnnlab.parallel import distributed
 from cnnlab.randomness import StepSeed
 from cnnlab.refusals import build
 from cnnlab.signals import Signals

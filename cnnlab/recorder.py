@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from cnnlab import distributed
 from cnnlab.history import History
+from cnnlab.parallel import distributed
 
 
 class NonFiniteLoss(ArithmeticError):

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from cnnlab import cost, distributed, memorizing, memory, pretraining, provenance, ranks
+from cnnlab import cost, memorizing, memory, pretraining, provenance
 from cnnlab.build import build_data, build_task
 from cnnlab.checkpoint import LastAndBest
 from cnnlab.config import Config, default_words
@@ -19,6 +19,7 @@ from cnnlab.history import History
 from cnnlab.monitor.filters import filter_images
 from cnnlab.monitor.nonfinite import where_it_began
 from cnnlab.monitor.pruning import Pruned, Pruning
+from cnnlab.parallel import distributed, ranks
 from cnnlab.randomness import StepSeed
 from cnnlab.recorder import NonFiniteLoss, Recorder
 from cnnlab.refusals import build, refusals

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, RichProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cnnlab.config import Config
-from cnnlab.distributed import InStep
+from cnnlab.parallel.distributed import InStep
 from cnnlab.refusals import refusals
 from cnnlab.registry import factory
 
@@ -21,7 +21,7 @@ def build_trainer(config: Config, callbacks: list[Callback]) -> pl.Trainer:
     # What is to be float32 is: by default cuDNN's convolutions round it to 10 bits.
     torch.backends.cudnn.allow_tf32 = False
     node: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0} | config.tree["trainer"]
-    node["devices"] = 1  # cnnlab.ranks gives each process of a run the one that it sees
+    node["devices"] = 1  # cnnlab.parallel.ranks gives each process of a run the one that it sees
     if node.get("strategy") == "ddp":
         node["strategy"] = "auto"
         callbacks = [InStep(), *callbacks]

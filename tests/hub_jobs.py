@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-import cnnlab.repro
+import cnnlab.verbs.repro
 from cnnlab.allowed import RequestError
 from cnnlab.build import SPLIT
 from cnnlab.compose import Composer
@@ -46,7 +46,7 @@ def trained(lines):
 
 def repro(run):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        code = cnnlab.repro.main([run])
+        code = cnnlab.verbs.repro.main([run])
     return code, printed.getvalue().splitlines()
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlab import distributed
 from cnnlab.__main__ import command
 from cnnlab.averaging import NoAveraging
 from cnnlab.compose import Composer
 from cnnlab.history import History
+from cnnlab.parallel import distributed
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted
 from cnnlab.train import train as train_config

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from cnnlab.allowed import RequestError
-from cnnlab.diff import ABSENT, differences, main
-from cnnlab.recorded import find
+from cnnlab.runs.recorded import find
+from cnnlab.verbs.diff import ABSENT, differences, main
 from tests.recording import KNOWN, record
 
 
@@ -105,7 +105,7 @@ def test_the_table_fits_80_columns_without_torch(tmp_path):
     one = record(tmp_path / "a", "dataset=hub", "dataset.path=/a/long/path/" + "x" * 90)
     other = record(tmp_path / "b")
     code = (
-        "import sys; from cnnlab.diff import main; code = main(sys.argv[1:]);"
+        "import sys; from cnnlab.verbs.diff import main; code = main(sys.argv[1:]);"
         "sys.exit(9 if 'torch' in sys.modules else code)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(one), str(other)], capture_output=True, text=True)

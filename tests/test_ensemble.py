@@ -7,10 +7,10 @@ import cnnlab
 from cnnlab.allowed import RequestError
 from cnnlab.build import build_data
 from cnnlab.compose import Composer
-from cnnlab.ensemble import judged, members
-from cnnlab.evaluate import main
 from cnnlab.result import Result
+from cnnlab.runs.ensemble import judged, members
 from cnnlab.train import train
+from cnnlab.verbs.evaluate import main
 from tests.recording import record
 
 QUICK = ["logger=none", "epochs=2", "batch_size=128", "threads=1", "model.filters=[4]", "optimizer.lr=0.01"]

@@ -12,11 +12,11 @@ from cnnlab import trainer
 from cnnlab.allowed import RequestError
 from cnnlab.compose import Composer
 from cnnlab.data.images import ImageData
-from cnnlab.evaluate import main, recomputed
-from cnnlab.recorded import find
 from cnnlab.result import Result
+from cnnlab.runs.recorded import find
 from cnnlab.task.classify import Classify
 from cnnlab.train import train
+from cnnlab.verbs.evaluate import main, recomputed
 from tests.recording import record
 
 QUICK = ["logger=none", "epochs=1", "batch_size=128", "threads=1"]
@@ -219,6 +219,7 @@ def test_a_mistake_gets_one_line(arguments, said):
 
 
 def test_help_comes_without_torch():
-    code = "import sys; from cnnlab.evaluate import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from cnnlab.verbs.evaluate import main; main(['--help']); "
+    code += "sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "best.ckpt" in done.stdout

@@ -10,12 +10,16 @@ import pytest
 import yaml
 
 from cnnlab.allowed import RequestError
-from cnnlab.listing import main
 from cnnlab.registry import CONF, available
 from cnnlab.signature import signature
+from cnnlab.verbs.listing import main
 
 GROUPS = sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.glob("*/**/*.yaml")})
-LIST = [sys.executable, "-c", "import sys; from cnnlab.listing import main; sys.exit(main(sys.argv[1:]))"]
+LIST = [
+    sys.executable,
+    "-c",
+    "import sys; from cnnlab.verbs.listing import main; sys.exit(main(sys.argv[1:]))",
+]
 
 
 @pytest.fixture
@@ -193,7 +197,7 @@ def test_a_terminal_shows_source_and_licence_of_data():
 
 
 def test_listing_takes_half_a_second_and_no_torch():
-    script = "import sys; from cnnlab.listing import main; main(['conv'])\n"
+    script = "import sys; from cnnlab.verbs.listing import main; main(['conv'])\n"
     script += "assert not {'torch', 'pytorch_lightning', 'hydra'} & set(sys.modules)"
     took = []
     for _ in range(3):

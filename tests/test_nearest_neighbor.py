@@ -9,11 +9,11 @@ from cnnlab import load
 from cnnlab.allowed import RequestError
 from cnnlab.build import build_data, build_task
 from cnnlab.compose import Composer
-from cnnlab.evaluate import main as evaluate
 from cnnlab.model import neighbors
 from cnnlab.model.nearest_neighbor import NearestNeighbor
 from cnnlab.model.neighbors import nearest
 from cnnlab.train import train
+from cnnlab.verbs.evaluate import main as evaluate
 
 LINES = ["model=nearest_neighbor", "logger=none", "threads=1"]
 

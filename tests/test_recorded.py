@@ -3,7 +3,7 @@
 import pytest
 
 from cnnlab.allowed import RequestError
-from cnnlab.recorded import RunParser, find
+from cnnlab.runs.recorded import RunParser, find
 from tests.recording import record
 
 

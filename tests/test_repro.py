@@ -10,7 +10,7 @@ import pytest
 from cnnlab.allowed import RequestError
 from cnnlab.compose import Composer
 from cnnlab.registry import CONF
-from cnnlab.repro import main
+from cnnlab.verbs.repro import main
 from tests.recording import KNOWN, record
 
 
@@ -149,7 +149,8 @@ def test_the_command_of_a_run_begun_afresh_does_not_begin_it_afresh(tmp_path, ca
 
 
 def test_torch_is_not_imported(tmp_path):
-    code = "import sys; from cnnlab.repro import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    code = "import sys; from cnnlab.verbs.repro import main; main(sys.argv[1:]); "
+    code += "sys.exit('torch' in sys.modules)"
     folder = str(record(tmp_path))
     assert subprocess.run([sys.executable, "-c", code, folder], capture_output=True).returncode == 0
 

@@ -12,7 +12,7 @@ from cnnlab.build import build_data
 from cnnlab.compose import Composer
 from cnnlab.monitor.filters import GAP
 from cnnlab.randomness import StepSeed
-from cnnlab.show import COLUMNS, LINE, MARGIN, ROWS, SIDE, changes, figures, main, named, picture, seen
+from cnnlab.verbs.show import COLUMNS, LINE, MARGIN, ROWS, SIDE, changes, figures, main, named, picture, seen
 
 FLIPPED = ["augmentation=flip", "augmentation.p=1"]
 

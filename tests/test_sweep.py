@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cnnlab import machine
 from cnnlab.__main__ import command
 from cnnlab.allowed import RequestError
 from cnnlab.compose import Composer
 from cnnlab.config import Config
+from cnnlab.parallel import machine
 from cnnlab.report import table
 from cnnlab.result import Result
 from cnnlab.sweep import board, forecast, manifest

@@ -10,11 +10,11 @@ from cnnlab import load, module
 from cnnlab.allowed import RequestError
 from cnnlab.build import build_data, build_task
 from cnnlab.compose import Composer
-from cnnlab.evaluate import recomputed
-from cnnlab.recorded import find
 from cnnlab.registry import locate, node
 from cnnlab.result import Result
+from cnnlab.runs.recorded import find
 from cnnlab.train import train
+from cnnlab.verbs.evaluate import recomputed
 from tests import isolated
 from tests.test_resume import bits, folder_of, same_numbers
 from tests.test_resume import train as train_here

@@ -7,10 +7,10 @@ from PIL import Image
 
 from cnnlab.build import build_data, build_task
 from cnnlab.compose import Composer
-from cnnlab.evaluate import main as evaluate
 from cnnlab.monitor.filters import GAP, filter_grid
 from cnnlab.monitor.templates import preprocessed, templates
 from cnnlab.train import train
+from cnnlab.verbs.evaluate import main as evaluate
 
 
 def task_of(*lines):

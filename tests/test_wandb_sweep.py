@@ -10,8 +10,8 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from cnnlab.compose import Composer
-from cnnlab.listing import groups
 from cnnlab.registry import CONF
+from cnnlab.verbs.listing import groups
 from tests.mirror import (
     IMAGE,
     RESULT,

@@ -19,10 +19,10 @@ from cnnlab.bench.measurement import Measurement, Table
 from cnnlab.compose import Composer
 from cnnlab.config import Config, default_words, shown
 from cnnlab.network import PARTS
-from cnnlab.parser import Parser
 from cnnlab.provenance import commit
 from cnnlab.quiet import quiet_libraries
 from cnnlab.terminal import announce
+from cnnlab.verbs.parser import Parser
 
 HELP = """\
 What convolutions cost: parameters, multiply-accumulates (MACs), time, memory.

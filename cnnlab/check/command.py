@@ -17,11 +17,11 @@ import cnnlab.check
 from cnnlab.allowed import RequestError, one_of
 from cnnlab.check.finding import Finding
 from cnnlab.compose import Composer
-from cnnlab.parser import Parser
 from cnnlab.quiet import quiet_libraries
 from cnnlab.report.table import console
 from cnnlab.signature import signature
 from cnnlab.terminal import announce
+from cnnlab.verbs.parser import Parser
 
 HELP = """\
 Check a configuration before it is trained: is the gradient right, does it learn

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader
 
 from cnnlab.data.encoded import Advance, Called, Encoded, decode, for_each, look
 from cnnlab.data.room import cache_folder, free_on_disk
-from cnnlab.machine import cores
-from cnnlab.process import die_with_parent
+from cnnlab.parallel.machine import cores
+from cnnlab.parallel.process import die_with_parent
 
 log = logging.getLogger("cnnlab")
 

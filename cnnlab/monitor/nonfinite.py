@@ -7,11 +7,11 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from cnnlab import distributed
 from cnnlab.build import build_task
 from cnnlab.checkpoint import LastAndBest
 from cnnlab.config import Config
 from cnnlab.data.images import ImageData
+from cnnlab.parallel import distributed
 from cnnlab.pretraining import pretrain
 from cnnlab.randomness import StepSeed
 from cnnlab.refusals import build

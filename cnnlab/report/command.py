@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnlab.allowed import RequestError
-from cnnlab.parser import Parser
 from cnnlab.report import sheet, text
 from cnnlab.report.find import runs_below
 from cnnlab.report.findings import check_metric, metric_of, report
 from cnnlab.report.page import page
 from cnnlab.report.printable import printable
 from cnnlab.report.table import console
+from cnnlab.verbs.parser import Parser
 
 HELP = """\
 Compare the runs in folders, at any depth: prints the tables and writes

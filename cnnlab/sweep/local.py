@@ -7,8 +7,8 @@ from typing import Literal
 
 from cnnlab.allowed import whole
 from cnnlab.config import Config
-from cnnlab.machine import gpus
-from cnnlab.process import Process
+from cnnlab.parallel.machine import gpus
+from cnnlab.parallel.process import Process
 from cnnlab.result import Result
 from cnnlab.sweep import worker
 from cnnlab.sweep.job import Job

@@ -11,7 +11,7 @@ from typing import Any
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config
 from cnnlab.mirror import Mirror
-from cnnlab.process import Process
+from cnnlab.parallel.process import Process
 from cnnlab.report.find import Found, runs_below
 from cnnlab.report.table import console
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from cnnlab.allowed import RequestError, finite, text, whole
 from cnnlab.config import Config
 from cnnlab.folder import is_taken
-from cnnlab.machine import cores
+from cnnlab.parallel.machine import cores
 from cnnlab.report.table import say
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted, Signals

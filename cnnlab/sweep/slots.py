@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from cnnlab.machine import cores
+from cnnlab.parallel.machine import cores
 
 
 class Slot(NamedTuple):

@@ -10,11 +10,12 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from cnnlab import conv, distributed
+from cnnlab import conv
 from cnnlab.dropconnect import dropconnect
 from cnnlab.match import Match
 from cnnlab.momentum import Constant
 from cnnlab.optimizer import is_full_batch, one_function
+from cnnlab.parallel import distributed
 from cnnlab.regularizer import Penalties
 from cnnlab.schedule import Plateau
 

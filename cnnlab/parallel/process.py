@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["cnnlab.warm"])
+SERVER.set_forkserver_preload(["cnnlab.parallel.warm"])
 
 
 class Process:

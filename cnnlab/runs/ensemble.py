@@ -9,11 +9,11 @@ from rich.table import Table
 
 from cnnlab.allowed import RequestError
 from cnnlab.config import flatten, is_essential, shown
-from cnnlab.diff import ABSENT, unequal
-from cnnlab.recorded import Run, find
 from cnnlab.report.find import runs_below
 from cnnlab.report.table import console
-from cnnlab.restored import BEST, as_trained, blaming, restored
+from cnnlab.runs.recorded import Run, find
+from cnnlab.runs.restored import BEST, as_trained, blaming, restored
+from cnnlab.verbs.diff import ABSENT, unequal
 
 if TYPE_CHECKING:
     from torch import Tensor

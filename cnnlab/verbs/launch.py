@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import Namespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
@@ -11,16 +11,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab.allowed import RequestError, did_you_mean
 from cnnlab.compose import Composer
-from cnnlab.parser import Parser
 from cnnlab.quiet import quiet_libraries
 from cnnlab.registry import CONF
 from cnnlab.signals import Interrupted
 from cnnlab.terminal import warn_on_terminal
+from cnnlab.verbs.parser import Parser
 
 if TYPE_CHECKING:
     from cnnlab.config import Config
     from cnnlab.result import Result
-    from cnnlab.sweep.job import Launcher
 
 
 def launch(arguments: list[str], verbs: list[str]) -> int:
@@ -30,7 +29,7 @@ def launch(arguments: list[str], verbs: list[str]) -> int:
         return through_hydra(arguments)
     flags = parsed(arguments)
     if flags.help:
-        from cnnlab.usage import usage
+        from cnnlab.verbs.usage import usage
 
         print(usage())
         return 0
@@ -50,9 +49,13 @@ def launch(arguments: list[str], verbs: list[str]) -> int:
         if line.lstrip("+").startswith(("hydra.", "hydra/")) and not flags.multirun:
             raise RequestError(f"{line}: Hydra's own keys say how a sweep runs, which needs -m")
     try:
+        if not (flags.multirun or flags.dry_run):
+            return run(composer.one(flags.overrides))
+        from cnnlab.sweep import command
+
         if flags.dry_run:
-            return dry_run(composer, flags.overrides, flags.multirun)
-        return sweep(composer, flags.overrides) if flags.multirun else run(composer.one(flags.overrides))
+            return command.dry_run(composer, flags.overrides, flags.multirun)
+        return command.sweep(composer, flags.overrides)
     except Interrupted as interrupted:
         print(f"{interrupted}; asked for again (without resume=false) it goes on", file=sys.stderr)
         return interrupted.exit_code
@@ -80,89 +83,6 @@ def result_of(config: "Config") -> "Result":
     from cnnlab.train import train
 
     return train(config)
-
-
-def sweep(composer: Composer, lines: list[str]) -> int:
-    """Run every combination of a sweep's values, each in its own process; the worst of the exit codes."""
-    from cnnlab.report import table
-    from cnnlab.result import Result
-    from cnnlab.sweep.publish import publish
-    from cnnlab.sweep.settings import settings
-
-    launcher, sweeper = settings(composer, lines)
-    if is_search(sweeper):
-        return search(composer, lines, launcher, sweeper)
-    configs = combinations(composer, lines, sweeper)
-    try:
-        results = trained(configs, launcher)
-    except Interrupted:
-        found = [Result.read(config.folder) for config in configs]
-        table.compare([result for result in found if result is not None], len(configs))
-        raise
-    for result in results:
-        if result.status == "refused":
-            print(result.error, file=sys.stderr)
-    table.compare(results, len(configs))
-    publish([config for config, result in zip(configs, results, strict=True) if result.status != "refused"])
-    codes = {"done": 0, "refused": 2}
-    return max(codes.get(result.status, 1) for result in results)
-
-
-def is_search(sweeper: dict[str, Any]) -> bool:
-    return sweeper["_target_"].startswith("cnnlab.search.")
-
-
-def search(composer: Composer, lines: list[str], launcher: "Launcher", sweeper: dict[str, Any]) -> int:
-    """Search what the lines leave open; the exit code."""
-    from cnnlab.search.command import search
-    from cnnlab.sweep.publish import publish
-
-    asked: list[Config] = []
-
-    def tried(configs: "list[Config]") -> "list[Result]":
-        asked.extend(configs)
-        return trained(configs, launcher)
-
-    code = search(composer, lines, sweeper, tried, launcher.at_a_time)
-    publish(asked)
-    return code
-
-
-def trained(configs: "list[Config]", launcher: "Launcher") -> "list[Result]":
-    """The results of configurations, each trained where the launcher has room, under a live table."""
-    from cnnlab.sweep.board import Board
-    from cnnlab.sweep.launcher import run_jobs
-
-    with Board() as board:
-        retry = configs[0].tree["sweep"]["retry_failed"]
-        return run_jobs(configs, launcher, retry_failed=retry, on_change=board)
-
-
-def combinations(composer: Composer, lines: list[str], sweeper: dict[str, Any]) -> list["Config"]:
-    """The configurations that the lines of a sweep ask for."""
-    from cnnlab.report import table
-
-    params = sweeper["params"] or {}  # what an experiment sweeps by itself
-    configs = composer.sweep([*(f"{key}={value}" for key, value in params.items()), *lines])
-    for key, choices in composer.left_out.items():
-        table.say(f"{key} is left out for {', '.join(choices)}, which has none")
-    return configs
-
-
-def dry_run(composer: Composer, lines: list[str], multirun: bool) -> int:
-    """List what would run, and what it would take; nothing is trained to the end and nothing written."""
-    from cnnlab.sweep.launcher import check
-    from cnnlab.sweep.local import LocalLauncher
-    from cnnlab.sweep.plan import show
-    from cnnlab.sweep.settings import settings
-
-    if not multirun:
-        return show([composer.one(lines)], LocalLauncher())
-    launcher, sweeper = settings(composer, lines)
-    if is_search(sweeper):
-        raise RequestError("--dry-run: a search draws its runs as it goes")
-    check(configs := combinations(composer, lines, sweeper))
-    return show(configs, launcher)
 
 
 def through_hydra(arguments: list[str]) -> int:

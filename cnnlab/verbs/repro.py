@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from cnnlab.allowed import RequestError
 from cnnlab.compose import Composer
 from cnnlab.config import flatten, is_essential, shown
-from cnnlab.diff import unequal
-from cnnlab.recorded import Run, RunParser, find
+from cnnlab.runs.recorded import Run, RunParser, find
+from cnnlab.verbs.diff import unequal
 
 HELP = """\
 Print the commit, the packages and the command that give a run again, as lines

@@ -11,8 +11,8 @@ from yaml import YAMLError
 
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config, shown
-from cnnlab.parser import Parser
 from cnnlab.result import Result
+from cnnlab.verbs.parser import Parser
 
 
 @dataclass(frozen=True)

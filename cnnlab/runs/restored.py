@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config
-from cnnlab.recorded import Run, find
+from cnnlab.runs.recorded import Run, find
 
 if TYPE_CHECKING:  # torch and Lightning take seconds to import
     import pytorch_lightning as pl

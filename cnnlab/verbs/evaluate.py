@@ -13,12 +13,12 @@ from rich.table import Table
 from cnnlab import provenance
 from cnnlab.allowed import RequestError, number, truth, whole
 from cnnlab.compose import Composer
-from cnnlab.diff import ABSENT, Differences, change, spelled, unequal
 from cnnlab.judge import packages
 from cnnlab.quiet import quiet_libraries
-from cnnlab.recorded import Run, RunParser, find
 from cnnlab.report.table import console
-from cnnlab.restored import BEST, as_trained, blaming, restored
+from cnnlab.runs.recorded import Run, RunParser, find
+from cnnlab.runs.restored import BEST, as_trained, blaming, restored
+from cnnlab.verbs.diff import ABSENT, Differences, change, spelled, unequal
 
 HELP = """\
 Compute the validation and test metrics of runs again, from config.yaml and
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ensemble(names: Sequence[str], output_dir: str, top: int | None, trusted: Sequence[str]) -> int:
-    from cnnlab import ensemble
+    from cnnlab.runs import ensemble
 
     members = ensemble.members(names, output_dir, top)
     quiet_libraries()

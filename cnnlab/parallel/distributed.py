@@ -8,7 +8,7 @@ is best and when to stop: nothing else is exchanged but batch norms' statistics 
 torch's DistributedDataParallel takes the mean of losses instead: of unequal parts, and of losses that are no
 mean over examples, that is another gradient; and it has no batch norm of whole batches on CPUs.
 
-Outside `cnnlab.ranks` there is one process, and all of this does nothing.
+Outside `cnnlab.parallel.ranks` there is one process, and all of this does nothing.
 """
 
 import contextlib

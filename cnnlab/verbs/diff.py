@@ -9,8 +9,8 @@ from rich.text import Text
 
 from cnnlab.allowed import RequestError
 from cnnlab.config import flatten, is_essential, shown
-from cnnlab.recorded import Run, RunParser, find
 from cnnlab.report.table import console, number
+from cnnlab.runs.recorded import Run, RunParser, find
 
 HELP = """\
 In what two runs differ. A RUN is its folder, or the first digits of its id.

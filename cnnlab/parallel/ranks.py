@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnlab import distributed
 from cnnlab.allowed import RequestError
 from cnnlab.config import Config
 from cnnlab.folder import Taken, failed
-from cnnlab.machine import gpus
 from cnnlab.memorizing import memorizes
 from cnnlab.optimizer import is_full_batch
-from cnnlab.process import Process
+from cnnlab.parallel import distributed
+from cnnlab.parallel.machine import gpus
+from cnnlab.parallel.process import Process
 from cnnlab.quiet import quiet_libraries
 from cnnlab.result import Result
 from cnnlab.signals import Interrupted

@@ -19,9 +19,9 @@ from yaml import YAMLError
 
 from cnnlab.allowed import RequestError, did_you_mean
 from cnnlab.config import default_words, flatten, shown
-from cnnlab.parser import Parser
 from cnnlab.registry import CONF, check_config_dir
 from cnnlab.signature import Definition, find, said, signature
+from cnnlab.verbs.parser import Parser
 
 
 class Entry(NamedTuple):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from cnnlab.allowed import RequestError, whole
 from cnnlab.compose import Composer
 from cnnlab.config import Config
-from cnnlab.parser import Parser
 from cnnlab.quiet import quiet_libraries
 from cnnlab.terminal import announce, warn_on_terminal
+from cnnlab.verbs.parser import Parser
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from PIL.Image import Image

@@ -1,0 +1,1 @@
+"""Several processes: those of one run, and those of many."""

@@ -1,0 +1,1 @@
+"""Runs that are over: found, restored with their weights, put together."""
