@@ -1,15 +1,18 @@
 """A sweep loses nothing: kill -9 to its jobs and to its launcher, asked again until it is done."""
 
+import contextlib
 import os
 import random
 import signal
+import statistics
 import time
 from pathlib import Path
 
 import pytest
 
 from cnnlab.result import Result
-from tests.test_sweep_local import command, descendants, timeless, wait_for
+from tests.processes import alive, descendants, started
+from tests.test_sweep_local import timeless
 
 SWEEP = [
     *("-m", "conv=standard,decoupled_tanh", "conv.rho=1,2", "seed=range(8)", "ortho_weight=0.1"),
@@ -26,37 +29,38 @@ def results(folder: Path) -> dict[str, Result]:
 
 def jobs_of(launcher: int) -> list[int]:
     """The processes of its jobs: each leads a session of its own."""
-    return [pid for pid in descendants(launcher) if os.path.exists(f"/proc/{pid}") and os.getsid(pid) == pid]
+    return [pid for pid in descendants(launcher) if alive(pid) and os.getsid(pid) == pid]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
 def test_a_sweep_under_kills_ends_with_the_table_of_an_undisturbed_one(tmp_path):
     def ask(name: str):
-        return command(*SWEEP, f"output_dir={tmp_path / name}", "hydra.launcher.jobs=2")
+        return started(*SWEEP, f"output_dir={tmp_path / name}", "hydra.launcher.jobs=2")
 
     with ask("whole") as process:
         table = process.communicate()[0].partition("mean ±")[2]
     assert process.returncode == 0
 
+    whole = results(tmp_path / "whole")
+    job_s = statistics.median(result.wall_s for result in whole.values())
     draw, killed, attempts = random.Random(0), 0, 0
     while attempts == 0 or process.returncode != 0:
         attempts += 1
         assert attempts <= 10
         with ask("killed") as process:
-            for strikes in range(6 if attempts <= 3 else 0):
-                wait_for(lambda: jobs_of(process.pid) or process.poll() is not None)
-                time.sleep(draw.uniform(0.2, 0.8))
-                if attempts == 1 and strikes == 5:
-                    process.kill()
-                elif jobs := jobs_of(process.pid):
-                    os.kill(draw.choice(jobs), signal.SIGKILL)
+            while killed < 5 * attempts <= 10 and process.poll() is None:
+                time.sleep(draw.uniform(0, job_s))
+                with contextlib.suppress(IndexError, ProcessLookupError):  # none runs, or it has just ended
+                    os.kill(draw.choice(jobs_of(process.pid)), signal.SIGKILL)
                     killed += 1
+            if attempts == 1:
+                process.kill()
             said = process.communicate()[0]
     print(f"{killed} jobs and the launcher killed, asked {attempts} times")
-    assert killed >= 5 and attempts >= 3
+    assert killed == 10 and attempts >= 3
 
-    whole, disturbed = results(tmp_path / "whole"), results(tmp_path / "killed")
+    disturbed = results(tmp_path / "killed")
     assert len(whole) == JOBS and whole.keys() == disturbed.keys()
     folders = [path.parent for path in (tmp_path / "killed").rglob("config.yaml")]
     assert len(folders) == JOBS, "nothing doubled"

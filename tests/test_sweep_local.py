@@ -3,9 +3,7 @@
 import ctypes
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,8 @@ from cnnlab.signals import Interrupted
 from cnnlab.sweep.job import Job
 from cnnlab.sweep.launcher import run_jobs
 from cnnlab.sweep.local import LocalLauncher
+from tests.gate import GATED, held
+from tests.processes import alive, descendants, started, wait_for
 
 QUICK = ["logger=none", "epochs=2", "batch_size=128", "model.filters=[8]", "threads=1"]
 TRAINED_TO_THE_END = "`Trainer.fit` stopped: `max_epochs=2` reached."  # in log.txt, once a training
@@ -112,20 +112,19 @@ def test_numbers_of_jobs_are_whole(jobs, per_gpu):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_checkpoints_what_runs_and_asked_again_nothing_is_lost(signum, tmp_path):
-    long = ["epochs=6", "seed=range(3)"]
-    undisturbed = run_jobs(sweep(tmp_path / "whole", *long), LocalLauncher(jobs=2))
-    configs, signalled = sweep(tmp_path / "stopped", *long), []
+    undisturbed = run_jobs(sweep(tmp_path / "whole", "seed=range(3)"), LocalLauncher(jobs=2))
+    stopped, signalled = tmp_path / "stopped", []
+    configs = [*sweep(stopped, *GATED, "seed=0,1"), *sweep(stopped, "seed=2")]
 
     def strike(jobs):
-        running = [job for job in jobs if (job.folder / "checkpoints" / "last.ckpt").exists()]
-        if running and not signalled:
+        if not signalled and all(held(job.folder) for job in jobs[:2]):
             signalled.append(os.kill(os.getpid(), signum))
 
     with pytest.raises(Interrupted) as interrupted:
         run_jobs(configs, LocalLauncher(jobs=2), on_change=strike)
     assert interrupted.value.exit_code == 128 + signum
     left = [Result.read(config.folder) for config in configs]
-    assert "interrupted" in [result.status for result in left if result]
+    assert [result and result.status for result in left[:2]] == ["interrupted"] * 2
     assert left[2] is None, "what had not begun is pending"
     resumed = run_jobs(configs, LocalLauncher(jobs=2))
     assert [result.status for result in resumed] == ["done"] * 3
@@ -137,48 +136,20 @@ def timeless(result: Result) -> dict[str, float]:
     return {key: value for key, value in result.metrics.items() if not key.startswith("time/")}
 
 
-def command(*lines: str) -> subprocess.Popen[str]:
-    """The command line, as a process of its own."""
-    arguments = [sys.executable, "-m", "cnnlab", *lines]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes that a process has started, and those have."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [found for child in map(int, children) for found in (child, *descendants(child))]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-def wait_for(condition, seconds: float = 60) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return bool(condition())
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
 def test_jobs_die_with_their_launcher(tmp_path):
-    with command("-m", *QUICK, f"output_dir={tmp_path}", "epochs=1000", "seed=0,1") as launcher:
-        assert wait_for(lambda: len(list(tmp_path.rglob("last.ckpt"))) == 2)
+    line = ["-m", *QUICK, *GATED, f"output_dir={tmp_path}", "seed=0,1", "hydra.launcher.jobs=2"]
+    with started(*line) as launcher:
+        assert wait_for(lambda: len(list(tmp_path.rglob("held"))) == 2)
         family = descendants(launcher.pid)
         assert len([pid for pid in family if os.getsid(pid) == pid]) == 2, "the two jobs"
         launcher.kill()
-        assert wait_for(lambda: not any(map(alive, family)), seconds=5)
+        assert wait_for(lambda: not any(map(alive, family)))
 
 
 def test_two_launchers_at_once_train_no_run_twice(tmp_path):
     line = ["-m", *QUICK, f"output_dir={tmp_path}", "seed=range(4)", "hydra.launcher.jobs=1"]
-    with command(*line) as one, command(*line) as other:
+    with started(*line) as one, started(*line) as other:
         said = [process.communicate(timeout=120)[0] for process in (one, other)]
     assert (one.returncode, other.returncode) == (0, 0), said
     logs = [path.read_text() for path in tmp_path.rglob("log.txt")]

@@ -3,22 +3,21 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cnnlab.__main__ import command
 from cnnlab.compose import Composer
+from cnnlab.parallel.machine import cores
 from cnnlab.result import Result
 from cnnlab.sweep import ray as launcher_module
 from cnnlab.sweep.launcher import run_jobs
 from cnnlab.sweep.local import LocalLauncher
 from cnnlab.sweep.ray import RayLauncher
-from tests.test_sweep_local import QUICK, alive, descendants, sweep, timeless, wait_for
-
-LONG = ["epochs=60", "seed=range(3)"]
+from tests.gate import GATED, held
+from tests.processes import alive, command_line, descendants, started, wait_for
+from tests.test_sweep_local import QUICK, sweep, timeless
 
 needs_ray = pytest.mark.skipif(
     not launcher_module.find_spec("ray"), reason="the extra `ray` is not installed"
@@ -27,13 +26,6 @@ needs_ray = pytest.mark.skipif(
 
 def outcome(results: list[Result]):
     return [(result.status, result.error, timeless(result)) for result in results]
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
 
 
 @needs_ray
@@ -62,19 +54,23 @@ def test_jobs_of_a_cluster_have_the_bits_of_local_ones_and_it_leaves_nothing(tmp
     assert capfd.readouterr() == ("", "")
 
 
+def worker_of(job: int) -> int:
+    """The process of Ray's that sees a job through."""
+    workers = [pid for pid in descendants(os.getpid()) if command_line(pid).startswith("ray::")]
+    return next(pid for pid in workers if job in descendants(pid))
+
+
 @needs_ray
 @pytest.mark.slow
 def test_a_job_or_a_worker_that_is_killed_fails_alone_and_goes_on_when_asked_again(tmp_path, capfd):
-    configs, killed = sweep(tmp_path / "killed", *LONG), set()
+    configs = [*sweep(tmp_path, *GATED, "seed=0,1"), *sweep(tmp_path, "seed=2")]
+    killed = set()
 
     def strike(jobs):
-        for pid in descendants(os.getpid()):
-            for job, name in zip(jobs, ("worker", "job"), strict=False):
-                begun = (job.folder / "checkpoints" / "last.ckpt").exists() and name not in killed
-                if begun and command_line(pid).startswith(f"ray::{job.folder.name}"):
-                    of_job = [child for child in descendants(pid) if os.getsid(child) == child]
-                    os.kill(*(of_job if name == "job" else [pid]), signal.SIGKILL)
-                    killed.add(name)
+        for job, victim in zip(jobs, ("worker", "job"), strict=False):
+            if victim not in killed and (pid := held(job.folder)):
+                os.kill(worker_of(pid) if victim == "worker" else pid, signal.SIGKILL)
+                killed.add(victim)
 
     worker, job, whole = run_jobs(configs, RayLauncher(), on_change=strike)
     assert killed == {"worker", "job"}
@@ -86,38 +82,29 @@ def test_a_job_or_a_worker_that_is_killed_fails_alone_and_goes_on_when_asked_aga
     assert capfd.readouterr() == ("", "")
 
     again = run_jobs(configs, RayLauncher())
-    undisturbed = run_jobs(sweep(tmp_path / "whole", *LONG), LocalLauncher(jobs=2))
+    undisturbed = run_jobs(sweep(tmp_path / "whole", "seed=range(3)"), LocalLauncher(jobs=2))
     assert outcome(again) == outcome(undisturbed)
 
 
 @needs_ray
 @pytest.mark.slow
+@pytest.mark.skipif(cores() < 2, reason="two jobs are to run at once")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_checkpoints_what_runs_and_ends_the_cluster(signum, tmp_path):
-    line = [
-        sys.executable,
-        "-m",
-        "cnnlab",
-        "-m",
-        *QUICK,
-        *LONG,
-        "hydra/launcher=ray",
-        f"output_dir={tmp_path}",
-    ]
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(line, **pipe, start_new_session=True) as launcher:
-        assert wait_for(lambda: [*tmp_path.rglob("last.ckpt")])
+    ours = [*GATED, "seed=0,1"]
+    line = ["-m", *QUICK, *ours, "hydra/launcher=ray", f"output_dir={tmp_path}"]
+    with started(*line, start_new_session=True) as launcher:
+        assert wait_for(lambda: len([*tmp_path.rglob("held")]) == 2)
         family = descendants(launcher.pid)
         os.killpg(launcher.pid, signum) if signum == signal.SIGINT else launcher.send_signal(signum)
-        said = launcher.communicate(timeout=60)[0]
+        said = launcher.communicate(timeout=600)[0]
     assert launcher.returncode == 128 + signum, said
     assert "asked for again (without resume=false) it goes on" in said
-    assert wait_for(lambda: not any(map(alive, family)), seconds=5)
-    configs = sweep(tmp_path, *LONG)
-    left = [Result.read(config.folder) for config in configs]
-    assert {result.status for result in left if result} == {"interrupted"}
+    assert wait_for(lambda: not any(map(alive, family)))
+    configs = sweep(tmp_path, *ours)
+    assert [Result.read(config.folder).status for config in configs] == ["interrupted"] * 2
     again = run_jobs(configs, RayLauncher())
-    assert outcome(again) == outcome(run_jobs(sweep(tmp_path / "whole", *LONG), LocalLauncher(jobs=2)))
+    assert outcome(again) == outcome(run_jobs(sweep(tmp_path / "whole", "seed=0,1"), LocalLauncher(jobs=2)))
 
 
 @needs_ray

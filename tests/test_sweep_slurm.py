@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,14 +13,16 @@ from cnnlab.sweep import slurm as launcher_module
 from cnnlab.sweep.launcher import run_jobs
 from cnnlab.sweep.local import LocalLauncher
 from cnnlab.sweep.slurm import SlurmLauncher
-from tests.test_sweep_local import sweep, wait_for
-from tests.test_sweep_ray import command_line, outcome
+from tests.gate import GATED, held
+from tests.processes import command_line, descendants, wait_for
+from tests.test_sweep_local import sweep
+from tests.test_sweep_ray import outcome
 
 needs_submitit = pytest.mark.skipif(
     not launcher_module.find_spec("submitit"), reason="the extra `slurm` is not installed"
 )
 
-LONG = ["epochs=40", "seed=range(2)"]
+SEEDS = "seed=range(2)"
 
 # Runs an array's tasks at once, each in a session of its own, as sbatch, srun, scancel, scontrol and sacct.
 SLURM = r"""
@@ -87,33 +88,21 @@ def slurm(tmp_path, monkeypatch):
     return folder
 
 
-def tasks(folder: Path) -> list[int]:
-    """The processes of the jobs whose pickles lie in a folder."""
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [pid for pid in pids if f"-m submitit.core._submit {folder}" in command_line(pid)]
-
-
-def begun(jobs) -> bool:
-    return all((job.folder / "checkpoints" / "last.ckpt").exists() for job in jobs)
-
-
 @needs_submitit
 def test_a_job_is_queued_again_when_preempted_and_has_the_bits_of_an_undisturbed_one(tmp_path, capfd):
-    lines = ["optimizer=sgd", "optimizer.lr=0.1,1e30", "epochs=20"]
-    preempted, states = [], set()
+    lines = ["optimizer=sgd", "optimizer.lr=0.1,1e30"]
+    gated, preempted, states = sweep(tmp_path / "a", *lines, *GATED), [], set()
 
     def strike(jobs):
         states.update(job.state for job in jobs)
-        if not preempted and begun(jobs[:1]):
-            preempted.extend(tasks(jobs[0].folder.parent / ".submitit"))
-            for pid in preempted:
-                os.kill(pid, signal.SIGUSR2)
+        if not preempted and jobs[0].state == "running" and (pid := held(jobs[0].folder)):
+            preempted.append(os.kill(pid, signal.SIGUSR2))
 
-    results = run_jobs(sweep(tmp_path / "a", *lines), SlurmLauncher(cluster="local"), on_change=strike)
+    results = run_jobs(gated, SlurmLauncher(cluster="local"), on_change=strike)
     assert [result.status for result in results] == ["done", "failed"]
     assert "the loss is " in results[1].error and "NonFiniteLoss" in results[1].traceback
     said = [path.read_text() for path in tmp_path.rglob("*_log.out")]
-    assert sum("Requeued job" in text for text in said) >= 1, said
+    assert sum("Requeued job" in text for text in said) == 1, said
     assert outcome(results) == outcome(run_jobs(sweep(tmp_path / "b", *lines), LocalLauncher(jobs=2)))
     assert states == {"pending", "running", "done", "failed"} and all(result.shared for result in results)
     assert capfd.readouterr() == ("", "")
@@ -122,14 +111,12 @@ def test_a_job_is_queued_again_when_preempted_and_has_the_bits_of_an_undisturbed
 @needs_submitit
 @pytest.mark.slow
 def test_an_array_loses_nothing_to_preemption_a_kill_and_scancel(slurm, tmp_path):
-    configs, undisturbed = sweep(tmp_path / "a", *LONG), sweep(tmp_path / "b", *LONG)
+    configs = sweep(tmp_path / "a", *GATED, SEEDS)
     struck = []
 
     def preempt_one_and_kill_the_other(jobs):
-        if not struck and begun(jobs):
-            struck.extend(int((slurm / f"1000_{index}.pid").read_text()) for index in (0, 1))
-            os.kill(struck[0], signal.SIGUSR2)
-            os.kill(struck[1], signal.SIGKILL)
+        if not struck and all(held(job.folder) for job in jobs):
+            struck.extend(map(os.kill, [held(job.folder) for job in jobs], [signal.SIGUSR2, signal.SIGKILL]))
 
     done, killed = run_jobs(configs, SlurmLauncher(), on_change=preempt_one_and_kill_the_other)
     assert [done.status, killed.status] == ["done", "failed"]
@@ -138,11 +125,12 @@ def test_an_array_loses_nothing_to_preemption_a_kill_and_scancel(slurm, tmp_path
     assert "#SBATCH --array=0-1%2\n" in (slurm / "1000.sh").read_text()
 
     def stop(jobs):
-        if len(struck) == 2 and (slurm / "1001_0.pid").exists() and jobs[1].state == "running":
+        if len(struck) == 2 and all(held(job.folder) for job in jobs):
             struck.append(os.kill(os.getpid(), signal.SIGINT))
 
     epochs = (configs[1].folder / "history.csv").read_text().count("\n")
-    more = sweep(tmp_path / "a", "epochs=40", "seed=range(3)")
+    (configs[1].folder / "held").unlink()  # to be held there again
+    more = sweep(tmp_path / "a", *GATED, "seed=range(3)")
     with pytest.raises(Interrupted) as interrupted:
         run_jobs(more, SlurmLauncher(array_parallelism=1), on_change=stop)
     assert interrupted.value.exit_code == 130
@@ -151,25 +139,28 @@ def test_an_array_loses_nothing_to_preemption_a_kill_and_scancel(slurm, tmp_path
     assert (configs[1].folder / "history.csv").read_text().count("\n") >= epochs
 
     again = run_jobs(configs, SlurmLauncher())
-    assert outcome(again) == outcome(run_jobs(undisturbed, LocalLauncher(jobs=2)))
+    assert outcome(again) == outcome(run_jobs(sweep(tmp_path / "b", SEEDS), LocalLauncher(jobs=2)))
 
 
 @needs_submitit
 @pytest.mark.slow
 def test_a_signal_stops_the_local_jobs_too(tmp_path):
-    configs, struck = sweep(tmp_path / "a", *LONG), []
+    configs, struck = sweep(tmp_path / "a", *GATED, SEEDS), []
 
     def stop(jobs):
-        if not struck and begun(jobs):
+        if not struck and all(held(job.folder) for job in jobs):
             struck.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    def left() -> list[int]:
+        return [pid for pid in descendants(os.getpid()) if "submitit" in command_line(pid)]
 
     with pytest.raises(Interrupted) as interrupted:
         run_jobs(configs, SlurmLauncher(cluster="local"), on_change=stop)
     assert interrupted.value.exit_code == 143
     assert {Result.read(config.folder).status for config in configs} == {"interrupted"}
-    assert wait_for(lambda: not tasks(configs[0].folder.parent / ".submitit"), seconds=5)
+    assert wait_for(lambda: not left())
     again = run_jobs(configs, SlurmLauncher(cluster="local"))
-    assert outcome(again) == outcome(run_jobs(sweep(tmp_path / "b", *LONG), LocalLauncher(jobs=2)))
+    assert outcome(again) == outcome(run_jobs(sweep(tmp_path / "b", SEEDS), LocalLauncher(jobs=2)))
 
 
 @needs_submitit
