@@ -1,5 +1,6 @@
 """The cache of decoded data: the same bits, decoded once, and never in anybody's way."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from cnnlab.data.digits import Digits
 from cnnlab.data.idx import FashionMNIST
 from cnnlab.data.images import ImageData
 from tests import isolated
+from tests.processes import wait_for
 from tests.test_sources import RGB, folder, hub, png, write
 
 __all__ = ["folder"]  # a fixture: idx files of 20 and 4 images
@@ -256,7 +258,16 @@ def test_files_that_change_while_they_are_read_are_not_kept(tmp_path, place, sou
     assert pixels(cache.load(Changing(file))) == [3, 2, 1]
 
 
-def load_slowly(file: str, log: str) -> list[int]:
+def load_together(file: str, log: str, number: int) -> list[int]:
+    """What is loaded, slowly, where nobody takes the lock before all four ask for it."""
+    flock = fcntl.flock
+
+    def together(*told):
+        Path(f"{log}-{number}").touch()
+        assert wait_for(lambda: len([*Path(log).parent.glob("read-*")]) == 4)
+        flock(*told)
+
+    fcntl.flock = together  # in a process of this test's own
     return pixels(cache.load(Counted(file, log=log, wait_s=0.5)))
 
 
@@ -265,7 +276,7 @@ def test_of_jobs_that_start_at_once_one_decodes_and_the_others_wait(tmp_path, so
 
     arguments = str(source().file), str(tmp_path / "read")
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(isolated.run, load_slowly, *arguments) for _ in range(4)]
+        asked = [pool.submit(isolated.run, load_together, *arguments, number) for number in range(4)]
         assert [answer.result() for answer in asked] == [[0, 1, 2, 3] * 10] * 4
     assert reads(tmp_path) == 1
 

@@ -1,5 +1,6 @@
 """Downloads: whole and of the right checksum, or not there."""
 
+import fcntl
 import hashlib
 import threading
 
@@ -76,16 +77,14 @@ def test_a_flipped_bit_in_a_file_that_is_there_is_found_and_the_file_left(tmp_pa
     assert (tmp_path / "data.bin").read_bytes() == torn
 
 
-def test_of_several_that_ask_at_once_one_downloads(tmp_path, offered):
+def test_of_several_that_ask_at_once_one_downloads(tmp_path, offered, monkeypatch):
+    all_ask, flock = threading.Barrier(3, timeout=60), fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lambda *told: (all_ask.wait(), flock(*told)))
     with Web(offered) as web:
         remote = Remote("data.bin", MD5, (web.url,))
-        together = threading.Barrier(3)
-
-        def ask():
-            together.wait()
-            fetch(remote, tmp_path, download=True)
-
-        threads = [threading.Thread(target=ask) for _ in range(3)]
+        threads = [
+            threading.Thread(target=fetch, args=(remote, tmp_path), kwargs={"download": True}) for _ in "abc"
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
