@@ -95,13 +95,14 @@ class Composer:
             for o in job
             if self._is_value(o)
         }
-        known = {(chosen, key) for chosen, key in asked if self._has(key, self._base(chosen))}
+        bases = {chosen: self._base(chosen) for chosen in words}
+        known = {(chosen, key) for chosen, key in asked if self._has(key, bases[chosen], bases[chosen].cfg)}
         owned = {key for _, key in known}
         strays = {(chosen, key) for chosen, key in asked - known if key in owned}
         self.left_out = {}
         for chosen, key in sorted(strays):
             group = key.partition(".")[0]
-            choice = f"{group}={self._base(chosen).choices.get(group)}"
+            choice = f"{group}={bases[chosen].choices.get(group)}"
             if choice not in self.left_out.setdefault(key, []):
                 self.left_out[key].append(choice)
         return [
@@ -218,19 +219,19 @@ class Composer:
         key, line = override.key_or_group, str(override.input_line)
         if key in RESERVED:
             raise RequestError(f"{line}: {RESERVED[key]}")
-        if not self._has(key, base) and key not in _keys(cfg):  # maybe of a dictionary just given
+        if not self._has(key, base, cfg):
             raise RequestError(self._unknown(key, line, cfg, base.choices))
         try:
             OmegaConf.update(cfg, key, override.value(), merge=True, force_add=True)
         except ERRORS as error:
             raise RequestError(f"{line}: {_first_line(error)}") from error
 
-    def _has(self, key: str, base: Base) -> bool:
-        """Whether a composition has a key, or its constructor an argument of that name."""
+    def _has(self, key: str, base: Base, cfg: DictConfig) -> bool:
+        """Whether what is made of a base has a key, or its constructor an argument of that name."""
         group, _, knob = key.partition(".")
-        if key in base.values or key in base.cfg:
+        if key in base.values or key in _keys(cfg):
             return True
-        return group in base.choices and _takes(base.cfg[group].get("_target_"), knob)
+        return group in base.choices and _takes(cfg[group].get("_target_"), knob)
 
     def _unknown(self, key: str, line: str, cfg: DictConfig, choices: dict[str, str]) -> str:
         """What to say of a key that does not exist: who has it, or the nearest key that does exist."""

@@ -93,7 +93,10 @@ class Meta(TorchDispatchMode):
                 return self.answer(args[0]).item()
         try:
             return func(*args, **kwargs)
-        except NotImplementedError:  # torch has it for CPUs and GPUs alone
+        except NotImplementedError:
+            if not (all(on_meta) and args[0].is_floating_point()):
+                raise
+            # A loss that torch has for CPUs and GPUs alone.
             on_cpu = partial(torch.zeros_like, device="cpu")
             args, kwargs = tree_map_only(torch.Tensor, on_cpu, (args, kwargs))
             return tree_map_only(torch.Tensor, lambda x: x.to(META), func(*args, **kwargs))

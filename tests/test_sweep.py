@@ -300,7 +300,7 @@ def test_a_sweep_over_devices_is_refused_dry_or_not(tmp_path, capsys, flags):
 
 def test_a_dry_run_tells_the_threads_that_were_asked_for(tmp_path, capsys, monkeypatch):
     run_jobs(sweep(tmp_path, "seed=0"), FakeLauncher())
-    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(slots_module, "cores", lambda: 8)
     for asked, told in (([], "threads=8"), (["threads=5"], "threads=5")):
         assert command(["--dry-run", *QUICK, f"output_dir={tmp_path}", *asked]) == 0
         assert told in capsys.readouterr().out

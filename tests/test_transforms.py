@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from cnnlab import available, create
+from cnnlab.data import preprocessing
 from cnnlab.data.augmentation import CropFlip, Flip
-from cnnlab.data.preprocessing import CHUNK, Standardize, UnitRange
+from cnnlab.data.preprocessing import Standardize, UnitRange
 
 
 @pytest.fixture
-def images():
-    return torch.randint(
-        256, (CHUNK + 5, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+def images(monkeypatch):
+    """Two chunks and a part of one."""
+    monkeypatch.setattr(preprocessing, "CHUNK", 100 * 3 * 4 * 6)
+    return torch.randint(256, (205, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 def test_standardize_agrees_with_float64_over_all_chunks(images):
