@@ -81,8 +81,8 @@ def test_the_orthogonal_kernel_costs_little_time(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("word", available("conv"))
 def test_training_a_convolution_beats_freezing_it(word, tmp_path, monkeypatch):
-    def frozen(config, data):
-        task = build_task(config, data)
+    def frozen(config, data, **how):
+        task = build_task(config, data, **how)
         for layer in task.convs.values():
             layer.requires_grad_(False)
         return task
