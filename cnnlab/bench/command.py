@@ -63,9 +63,7 @@ DEFAULT_CLASSES = 10
 def main(arguments: Sequence[str]) -> int:
     """Measure what the arguments of `cnnlab bench` ask for; returns the exit code."""
     parser = argument_parser()
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.help:
-        parser.print_help()
+    if (asked := parser.asked(arguments)) is None:
         return 0
     composer = Composer(asked.config_dir)
     configs = composer.sweep(asked.overrides)

@@ -41,9 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     """Check what the arguments of `cnnlab check` ask for; returns the exit code."""
     checks = available()
     parser = argument_parser(checks)
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.help:
-        parser.print_help()
+    if (asked := parser.asked(arguments)) is None:
         return 0
     try:
         names = [one_of("--only", name, checks) for name in asked.only or checks]

@@ -33,9 +33,7 @@ FORMATS = {"text": text.plain, "markdown": sheet.markdown, "csv": sheet.comma_se
 def main(arguments: Sequence[str]) -> int:
     """Report what the arguments of `cnnlab report` ask for; returns the exit code."""
     parser = _argument_parser()
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.help:
-        parser.print_help()
+    if (asked := parser.asked(arguments)) is None:
         return 0
     if asked.metric is not None:
         check_metric(asked.metric)

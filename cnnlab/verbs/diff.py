@@ -42,9 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     """Show what the arguments of `cnnlab diff` ask for; returns the exit code."""
     parser = RunParser("diff", HELP)
     parser.add_argument("runs", nargs="*", metavar="RUN")
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.help:
-        parser.print_help()
+    if (asked := parser.asked(arguments)) is None:
         return 0
     if len(asked.runs) != 2:
         raise RequestError(f"diff: takes two RUNs, got {len(asked.runs)}")

@@ -54,9 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="*", metavar="RUN")
     tolerance_help = "the largest difference that is none (0: the same bits)"
     parser.add_argument("--tolerance", type=_tolerance, default=0.0, metavar="X", help=tolerance_help)
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.help:
-        parser.print_help()
+    if (asked := parser.asked(arguments)) is None:
         return 0
     lines = [line for line in asked.runs if line.partition("=")[0] in WORDS]
     names = [line for line in asked.runs if line not in lines]

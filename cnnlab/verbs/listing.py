@@ -35,9 +35,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser("list", "The groups, or the words of one with what they do and their knobs.")
     parser.add_argument("group", nargs="?", metavar="GROUP", help="list the words of this group")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="your own YAMLs, listed with the others")
-    asked = parser.parse_intermixed_args(argv)
-    if asked.help:
-        parser.print_help()
+    if (asked := parser.asked(argv)) is None:
         return 0
 
     folders = [CONF]

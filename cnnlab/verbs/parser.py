@@ -1,6 +1,7 @@
 """The arguments of a verb."""
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 from cnnlab.allowed import RequestError
@@ -29,6 +30,14 @@ class Parser(argparse.ArgumentParser):
         )
         self.verb = verb
         self.add_argument("--help", "-h", action="store_true", help="show this and leave")
+
+    def asked(self, arguments: Sequence[str]) -> argparse.Namespace | None:
+        """What the arguments ask for; None if that is help, which is then shown."""
+        asked = self.parse_intermixed_args(arguments)
+        if not asked.help:
+            return asked
+        self.print_help()
+        return None
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{self.verb}: {message}" if self.verb else message)

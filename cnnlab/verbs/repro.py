@@ -27,9 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = RunParser("repro", HELP)
     parser.add_argument("runs", nargs="*", metavar="RUN")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="the YAML files that the run had")
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.help:
-        parser.print_help()
+    if (asked := parser.asked(arguments)) is None:
         return 0
     if len(asked.runs) != 1:
         raise RequestError(f"repro: takes one RUN, got {len(asked.runs)}")

@@ -37,9 +37,7 @@ DARKEST, BRIGHTEST = 1, 99  # percentiles of preprocessed pixels that become bla
 def main(arguments: Sequence[str]) -> int:
     """Draw what the arguments of `cnnlab show` ask for; returns the exit code."""
     parser = argument_parser()
-    asked = parser.parse_intermixed_args(arguments)
-    if asked.help:
-        parser.print_help()
+    if (asked := parser.asked(arguments)) is None:
         return 0
     try:
         count = whole("--images", asked.images, at_least=1, at_most=MOST_IMAGES)
